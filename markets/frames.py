@@ -1,0 +1,23 @@
+"""Raw input as it arrived: the one shape that live, simulated and recorded data share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Channel = Literal["ws", "clob", "gamma"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message from the venue.
+
+    `t` is the receive time in unix nanoseconds. `conn` numbers the WebSocket
+    connection; `req` is the path and query of a REST answer.
+    """
+
+    t: int
+    ch: Channel
+    body: bytes
+    conn: int | None = None
+    req: str | None = None

@@ -1,0 +1,101 @@
+"""What a detector saw at one moment (pure values, no identity)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from markets.fills import Ladder
+from markets.listing import EventTerms, MarketTerms
+
+Verdict = Literal["EXECUTABLE", "THIN", "BLOCKED"]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """A market and both its ask ladders at one moment.
+
+    `asks` is indexed by outcome; asks[1] mirrors the bids of outcome 0.
+    `problems` are the data-quality codes that make the book unusable
+    ("crossed", "incoherent_pair", "stale", "missing_leg", ...).
+    """
+
+    terms: MarketTerms
+    asks: tuple[Ladder, Ladder]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An event and the views of its markets, in the order of `terms.markets`."""
+
+    terms: EventTerms
+    markets: tuple[MarketView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What separates THIN from EXECUTABLE, and what bounds one row's cost (USD)."""
+
+    capital: Decimal | None = None
+    min_profit: Decimal = Decimal("0.50")
+    min_edge_bps: Decimal = Decimal(20)
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One buy order of a finding. `size` in shares, prices and money in USD."""
+
+    token_id: str
+    market_id: str
+    outcome: str
+    size: Decimal  # 2 decimals
+    avg_price: Decimal  # without fee
+    limit_price: Decimal  # on the tick
+    fee: Decimal
+    cost: Decimal  # fee included
+    takes: tuple[tuple[Decimal, Decimal, Decimal], ...] = ()  # per level: price, size, fee
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Proof of `min_payoff`: the payoff in the worst admissible state and how many there are."""
+
+    worst_state: str
+    payoff: Decimal
+    states: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A mispricing, executable or not, with everything needed to check it by hand."""
+
+    kind: str
+    event_id: str | None
+    market_ids: tuple[str, ...]
+    legs: tuple[Leg, ...]
+    cost: Decimal
+    fees: Decimal
+    min_payoff: Decimal
+    profit: Decimal
+    edge_bps: Decimal
+    annualised_pct: Decimal | None
+    instant: bool
+    verdict: Verdict
+    blocked_by: tuple[str, ...]
+    conditions: tuple[str, ...]
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A basket that does not pay, and by how much (`gap_cents` per set, after fees)."""
+
+    event_id: str | None
+    market_ids: tuple[str, ...]
+    kind: str
+    gross_sum: Decimal
+    net_sum: Decimal
+    gap_cents: Decimal
+    blocked_by: tuple[str, ...]
