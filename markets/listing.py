@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 
-from markets.fills import Fee
+import msgspec
+
+from markets.fills import FREE, PRICE_ONE, SIZE_ONE, Fee
+from markets.polymarket.wire import GammaEvent, GammaEventHead, GammaMarket
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +54,232 @@ class EventTerms:
     complete: bool = True
     slug: str = ""
     end_at: datetime | None = None
+    closed: bool = False
+    tags: tuple[str, ...] = ()
+
+
+class BadListing(Exception):
+    """A Gamma object that cannot be understood; `field` and `reason` say why."""
+
+    def __init__(self, field: str, reason: str, *, market_id: str = "") -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+        self.market_id = market_id
+
+
+def market_terms(obj: dict[str, object]) -> MarketTerms:
+    """Read one Gamma market object; raise `BadListing` with the field at fault."""
+    try:
+        gamma = msgspec.convert(obj, GammaMarket, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadListing("market", str(error), market_id=str(obj.get("id", ""))) from None
+    try:
+        return _market(gamma)
+    except BadListing as error:
+        error.market_id = gamma.id
+        raise
+
+
+def event_terms(
+    obj: dict[str, object], *, rejected: list[BadListing] | None = None
+) -> EventTerms:
+    """Read one Gamma event object with its markets.
+
+    A bad market is left out and added to `rejected`; without that list it
+    raises. An event that lost a market this way is no longer `complete`.
+    """
+    try:
+        gamma = msgspec.convert(obj, GammaEvent, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadListing("event", str(error)) from None
+    markets, lost = [], 0
+    for each in gamma.markets or ():
+        try:
+            markets.append(market_terms(each))
+        except BadListing as error:
+            if rejected is None:
+                raise
+            rejected.append(error)
+            lost += 1
+    return _event(gamma, tuple(markets), complete=not lost)
+
+
+def loose_event(markets: tuple[MarketTerms, ...], obj: dict[str, object]) -> EventTerms:
+    """Return what is known of an event from market objects alone; it is never `complete`."""
+    heads = msgspec.convert(obj, GammaMarket, strict=False).events
+    if heads:
+        return _event(heads[0], markets, complete=False)
+    first = markets[0]
+    return EventTerms(
+        event_id=first.event_id or first.neg_risk_id or first.market_id,
+        title=first.question,
+        neg_risk=first.neg_risk_id is not None,
+        augmented=False,
+        markets=tuple(replace(m, event_id=first.event_id) for m in markets),
+        complete=False,
+        end_at=first.end_at,
+    )
+
+
+def _event(
+    head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: bool
+) -> EventTerms:
+    neg_risk = bool(head.neg_risk or head.enable_neg_risk)
+    return EventTerms(
+        event_id=head.id,
+        title=(head.title or "").strip(),
+        neg_risk=neg_risk,
+        augmented=neg_risk and bool(head.neg_risk_augmented),
+        markets=tuple(replace(m, event_id=head.id) for m in markets),
+        complete=complete,
+        slug=head.slug or "",
+        end_at=parse_time(head.end_date, "endDate"),
+        closed=bool(head.closed),
+        tags=tuple(tag.slug or tag.label for tag in head.tags or ()),
+    )
+
+
+def _market(gamma: GammaMarket) -> MarketTerms:
+    payout = _payout(gamma)
+    return MarketTerms(
+        market_id=gamma.id,
+        condition_id=gamma.condition_id or "",
+        question=gamma.question or "",
+        token_ids=_tokens(gamma),
+        outcomes=_pair(gamma.outcomes, "outcomes"),
+        tick=_tick(gamma.order_price_min_tick_size),
+        min_size=_size(gamma.order_min_size),
+        fee=_fee(gamma),
+        untradable=_untradable(gamma, payout),
+        payout=payout,
+        end_at=parse_time(gamma.end_date, "endDate"),
+        event_id=gamma.events[0].id if gamma.events else None,
+        neg_risk_id=(gamma.neg_risk_market_id or None) if gamma.neg_risk else None,
+        leg_number=_leg_number(gamma),
+        label=gamma.group_item_title or "",
+        slug=gamma.slug or "",
+        liquidity=gamma.liquidity_num or Decimal(0),
+        volume=gamma.volume_num or Decimal(0),
+        secondary=bool(gamma.neg_risk_other),
+    )
+
+
+def _tokens(gamma: GammaMarket) -> tuple[str, str]:
+    version = gamma.version or "v1"
+    if version not in ("v1", "v2"):
+        raise BadListing("version", f"{version!r} is not known")
+    field = "clobTokenIds" if version == "v1" else "positionIds"
+    tokens = _pair(gamma.clob_token_ids if version == "v1" else gamma.position_ids, field)
+    if not all(token.isascii() and token.isdigit() for token in tokens):
+        raise BadListing(field, "a token id must be a decimal number")
+    if tokens[0] == tokens[1]:
+        raise BadListing(field, "both outcomes have the same token")
+    return tokens
+
+
+def _pair(value: str | list[str] | None, field: str) -> tuple[str, str]:
+    """Return a list of two; Gamma sends it as JSON inside a string, or as a list."""
+    items = _json_list(value, field)
+    if len(items) != 2:
+        raise BadListing(field, f"has {len(items)} items instead of 2")
+    return items[0], items[1]
+
+
+def _json_list(value: str | list[str] | None, field: str) -> list[str]:
+    if isinstance(value, list):
+        return value
+    if not value:
+        return []
+    try:
+        return msgspec.json.decode(value, type=list[str], strict=False)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        raise BadListing(field, f"is not a list: {value[:60]!r}") from None
+
+
+def _tick(value: Decimal | None) -> int:
+    """Return the tick in 1e-4 USD; markets from before the order book have none (0.01)."""
+    tick = (Decimal("0.01") if value is None else value) * PRICE_ONE
+    if not tick.is_finite() or tick != int(tick) or not 0 < tick < PRICE_ONE:
+        raise BadListing("orderPriceMinTickSize", f"{value} is not a tick size")
+    return int(tick)
+
+
+def _size(value: Decimal | None) -> int:
+    size = Decimal(5) if value is None else value
+    if not size.is_finite() or size < 0:
+        raise BadListing("orderMinSize", f"{value} is not a size")
+    return int(size * SIZE_ONE)
+
+
+def _fee(gamma: GammaMarket) -> Fee | None:
+    """Return the market's schedule, free where fees are off, None where it is unknown."""
+    schedule = gamma.fee_schedule
+    if schedule is None:
+        return None if gamma.fees_enabled or gamma.fee_type else FREE
+    exponent = int(schedule.exponent)
+    if exponent != schedule.exponent or not 0 <= exponent <= 4 or not 0 <= schedule.rate < 1:
+        return None
+    return Fee(schedule.rate, exponent)
+
+
+def _payout(gamma: GammaMarket) -> Decimal | None:
+    """Return what outcome 0 paid, once closed and settled: 0, 1 or 0.5.
+
+    The last mid may stand in for the exact price (0.9664 was seen), but only
+    when the oracle says resolved; a closed market without either is unknown.
+    """
+    if not gamma.closed:
+        return None
+    prices = _json_list(gamma.outcome_prices, "outcomePrices")
+    if len(prices) != 2:
+        return None
+    try:
+        first, second = Decimal(prices[0]), Decimal(prices[1])
+    except InvalidOperation:
+        raise BadListing("outcomePrices", f"{prices} are not numbers") from None
+    if {first, second} == {Decimal(0), Decimal(1)} or first == second == Decimal("0.5"):
+        return first
+    return _rounded(first) if gamma.uma_resolution_status == "resolved" else None
+
+
+def _rounded(price: Decimal) -> Decimal | None:
+    if not price.is_finite() or price == 0:
+        return None  # 0 and 0 is what old markets without prices carry
+    if price < Decimal("0.25"):
+        return Decimal(0)
+    return Decimal(1) if price > Decimal("0.75") else Decimal("0.5")
+
+
+def _untradable(gamma: GammaMarket, payout: Decimal | None) -> str | None:
+    reasons = (
+        ("resolved", payout is not None),
+        ("closed", bool(gamma.closed)),
+        ("archived", bool(gamma.archived)),
+        ("placeholder", not gamma.active),
+        ("no_order_book", not gamma.enable_order_book),
+        ("paused", not gamma.accepting_orders),
+    )
+    return next((reason for reason, holds in reasons if holds), None)
+
+
+def _leg_number(gamma: GammaMarket) -> int | None:
+    """Return the last byte of questionID where its rest is the event's neg-risk id."""
+    group, question = gamma.neg_risk_market_id or "", gamma.question_id or ""
+    if not gamma.neg_risk or len(question) != 66 or question[:-2] != group[:-2]:
+        return None
+    try:
+        return int(question[-2:], 16)
+    except ValueError:
+        return None
+
+
+def parse_time(value: str | None, field: str) -> datetime | None:
+    """Read the venue's times (`...Z`, naive, or `2026-06-27 08:34:20+00`) as aware UTC."""
+    if not value:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        raise BadListing(field, f"{value!r} is not a time") from None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

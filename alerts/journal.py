@@ -1,0 +1,123 @@
+"""The one way to write down what happened: audit chain, live feed and outbox together.
+
+Every function here runs inside the caller's transaction. Writers of the
+journal take turns until commit, so the chain never forks and feed ids grow in
+commit order: a reader that asks for "after id N" misses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, transaction
+
+from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+
+JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
+GENESIS = "0" * 64
+
+
+class ChainBroken(Exception):
+    """The audit chain does not verify; `entry_id` is the first bad link."""
+
+    def __init__(self, entry_id: int, reason: str) -> None:
+        super().__init__(f"audit entry {entry_id}: {reason}")
+        self.entry_id = entry_id
+        self.reason = reason
+
+
+def record(
+    *,
+    kind: str,
+    subject: str,
+    data: dict[str, Any],
+    at: datetime,
+    actor: str = "system",
+    topic: str | None = None,
+) -> AuditEntry:
+    """Append to the audit chain, and to the feed under `topic` if one is given."""
+    _take_turn()
+    last = AuditEntry.objects.order_by("-id").first()
+    entry = AuditEntry(
+        id=last.id + 1 if last else 1,
+        at=at,
+        kind=kind,
+        subject=subject,
+        actor=actor,
+        data=_plain(data),
+        previous_hash=last.hash if last else GENESIS,
+    )
+    entry.hash = link_hash(entry)
+    entry.save(force_insert=True)
+    if topic:
+        FeedEntry.objects.create(topic=topic, kind=kind, at=at, payload=entry.data)
+    return entry
+
+
+def tell(*, topic: str, kind: str, payload: dict[str, Any], at: datetime) -> FeedEntry:
+    """Append to the live feed alone."""
+    _take_turn()
+    return FeedEntry.objects.create(topic=topic, kind=kind, at=at, payload=_plain(payload))
+
+
+def alert(*, key: str, kind: str, payload: dict[str, Any], at: datetime) -> None:
+    """Put one alert into the outbox; the same key twice is one alert."""
+    OutboxEntry.objects.get_or_create(
+        key=key, defaults={"kind": kind, "payload": _plain(payload), "due_at": at}
+    )
+
+
+def beat(component: str, *, at: datetime, progress: int, **detail: object) -> None:
+    """Note that a stage is alive and how far it has come."""
+    Heartbeat.objects.update_or_create(
+        component=component,
+        defaults={"at": at, "progress": progress, "detail": _plain(detail)},
+    )
+
+
+def verify() -> int:
+    """Check the whole chain and return its length; raise `ChainBroken` at the first bad link."""
+    previous, expected = GENESIS, 1
+    for entry in _chain():
+        if entry.id != expected:
+            raise ChainBroken(expected, "is missing")
+        if entry.previous_hash != previous:
+            raise ChainBroken(entry.id, "does not continue the entry before it")
+        if entry.hash != link_hash(entry):
+            raise ChainBroken(entry.id, "was changed after it was written")
+        previous, expected = entry.hash, expected + 1
+    return expected - 1
+
+
+def link_hash(entry: AuditEntry) -> str:
+    """Return sha256 over the previous hash and the entry's canonical JSON."""
+    body = json.dumps(
+        [entry.id, entry.at.isoformat(), entry.kind, entry.subject, entry.actor, entry.data],
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(f"{entry.previous_hash}{body}".encode()).hexdigest()
+
+
+def _chain() -> Iterator[AuditEntry]:
+    return AuditEntry.objects.order_by("id").iterator(chunk_size=2000)
+
+
+def _take_turn() -> None:
+    """Hold the journal until commit. SQLite has one writer at a time anyway."""
+    if not transaction.get_connection().in_atomic_block:
+        raise transaction.TransactionManagementError("the journal is written in a transaction")
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [JOURNAL_LOCK])
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data as JSON will give it back, so that hashes match after a read."""
+    plain: dict[str, Any] = json.loads(json.dumps(data, cls=DjangoJSONEncoder))
+    return plain

@@ -1,0 +1,243 @@
+"""The venue's wire shapes: Gamma objects, CLOB books and market-channel events (pure).
+
+Shapes and spellings are those of `polymarket-api.md` sections 2 and 3. The hot
+path decodes one flat struct, `Message`, for every event about books; its
+unused fields are skipped by the decoder, which is what makes it fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from decimal import Decimal
+
+import msgspec
+
+# --- market channel -------------------------------------------------------
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One level of a book as sent."""
+
+    price: str
+    size: str
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a price_change: `size` is the new total at `price`, "0" removes it."""
+
+    asset_id: str
+    price: str
+    size: str
+    side: str
+    hash: str = ""
+    best_bid: str = ""
+    best_ask: str = ""
+
+
+class Message(msgspec.Struct, gc=False):
+    """Any market-channel event about books, flat; `event_type` tells which fields count.
+
+    Not frozen and not tracked by the garbage collector: one is made per message.
+    """
+
+    event_type: str = ""
+    market: str = ""
+    asset_id: str = ""
+    timestamp: str = ""
+    hash: str = ""
+    bids: list[Row] = []
+    asks: list[Row] = []
+    price_changes: list[Change] = []
+    price: str = ""
+    size: str = ""
+    side: str = ""
+    best_bid: str = ""
+    best_ask: str = ""
+    old_tick_size: str = ""
+    new_tick_size: str = ""
+    tick_size: str = ""
+    last_trade_price: str = ""
+    min_order_size: str = ""
+    neg_risk: bool | None = None
+    version: str = ""
+
+
+class NewMarket(msgspec.Struct, frozen=True, kw_only=True):
+    """A market was listed (sent for the whole venue, not only for what was subscribed)."""
+
+    id: str
+    question: str = ""
+    market: str = ""
+    assets_ids: list[str] = []
+    outcomes: list[str] = []
+    timestamp: str = ""
+
+
+class MarketResolved(msgspec.Struct, frozen=True, kw_only=True):
+    """A market was resolved; many resolutions are never announced this way."""
+
+    market: str
+    winning_asset_id: str = ""
+    winning_outcome: str = ""
+    assets_ids: list[str] = []
+    timestamp: str = ""
+    id: str = ""
+
+
+BOOK_EVENTS = frozenset(
+    {"book", "price_change", "last_trade_price", "tick_size_change", "best_bid_ask"}
+)
+LISTING_EVENTS = frozenset({"new_market", "market_resolved"})
+
+# What each event is known to carry; anything else is counted (see `unknown_fields`).
+KNOWN_FIELDS: dict[str, frozenset[str]] = {
+    "book": frozenset(
+        "event_type market asset_id timestamp hash bids asks tick_size last_trade_price "
+        "min_order_size neg_risk version".split()
+    ),
+    "price_change": frozenset("event_type market timestamp price_changes".split()),
+    "last_trade_price": frozenset(
+        "event_type market asset_id price size side fee_rate_bps timestamp "
+        "transaction_hash".split()
+    ),
+    "tick_size_change": frozenset(
+        "event_type market asset_id old_tick_size new_tick_size timestamp".split()
+    ),
+    "best_bid_ask": frozenset(
+        "event_type market asset_id best_bid best_ask spread timestamp".split()
+    ),
+    "new_market": frozenset(
+        "event_type id question market slug description assets_ids outcomes event_message "
+        "timestamp tags condition_id active clob_token_ids order_price_min_tick_size "
+        "group_item_title taker_base_fee fees_enabled fee_schedule sports_market_type line "
+        "game_start_time".split()
+    ),
+    "market_resolved": frozenset(
+        "event_type id market assets_ids winning_asset_id winning_outcome timestamp tags "
+        "question slug description outcomes event_message".split()
+    ),
+}
+
+decode_frame = msgspec.json.Decoder(Message | list[Message]).decode
+decode_message = msgspec.json.Decoder(Message).decode
+split_frame = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def unknown_fields(body: bytes) -> list[str]:
+    """Return the fields of a frame that this client does not know, as `event.field`."""
+    decoded = msgspec.json.decode(body)
+    found = []
+    for item in decoded if isinstance(decoded, list) else [decoded]:
+        event = str(item.get("event_type", "")) if isinstance(item, dict) else ""
+        known = KNOWN_FIELDS.get(event)
+        if known is not None:
+            found += [f"{event}.{name}" for name in item if name not in known]
+    return found
+
+
+# --- book hash ------------------------------------------------------------
+
+
+def book_hash(
+    *,
+    market: str,
+    asset_id: str,
+    timestamp: str,
+    bids: Iterable[tuple[str, str]],
+    asks: Iterable[tuple[str, str]],
+    min_order_size: str,
+    tick_size: str,
+    neg_risk: bool,
+    last_trade_price: str,
+    version: str = "",
+) -> str:
+    """Return the venue's digest of a book: sha1 of its compact JSON in a fixed key order.
+
+    Rows are (price, size) as sent, in wire order (worst first). Key order and
+    separators: `polymarket-api.md` 3.5.
+    """
+    tail = f',"version":"{version}"' if version else ""
+    body = (
+        f'{{"market":"{market}","asset_id":"{asset_id}","timestamp":"{timestamp}","hash":"",'
+        f'"bids":[{_rows(bids)}],"asks":[{_rows(asks)}],'
+        f'"min_order_size":"{min_order_size}","tick_size":"{tick_size}",'
+        f'"neg_risk":{"true" if neg_risk else "false"},'
+        f'"last_trade_price":"{last_trade_price}"{tail}}}'
+    )
+    return hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    return ",".join([f'{{"price":"{price}","size":"{size}"}}' for price, size in rows])
+
+
+# --- Gamma ----------------------------------------------------------------
+
+Number = Decimal | None
+
+
+class FeeSchedule(msgspec.Struct, frozen=True, rename="camel"):
+    rate: Decimal
+    exponent: Decimal = Decimal(1)
+    taker_only: bool = True
+
+
+class GammaTag(msgspec.Struct, frozen=True):
+    label: str = ""
+    slug: str = ""
+
+
+class GammaEventHead(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """The event as it is nested inside a market object."""
+
+    id: str
+    title: str | None = None
+    slug: str | None = None
+    end_date: str | None = None
+    closed: bool | None = None
+    neg_risk: bool | None = None
+    enable_neg_risk: bool | None = None
+    neg_risk_augmented: bool | None = None
+    tags: list[GammaTag] | None = None
+
+
+class GammaMarket(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A Gamma market object. Lists may come as JSON inside a string."""
+
+    id: str
+    question: str | None = None
+    slug: str | None = None
+    condition_id: str | None = None
+    question_id: str | None = msgspec.field(default=None, name="questionID")
+    outcomes: str | list[str] | None = None
+    outcome_prices: str | list[str] | None = None
+    clob_token_ids: str | list[str] | None = None
+    position_ids: str | list[str] | None = None
+    version: str | None = None
+    active: bool | None = None
+    closed: bool | None = None
+    archived: bool | None = None
+    accepting_orders: bool | None = None
+    enable_order_book: bool | None = None
+    order_price_min_tick_size: Number = None
+    order_min_size: Number = None
+    fees_enabled: bool | None = None
+    fee_type: str | None = None
+    fee_schedule: FeeSchedule | None = None
+    neg_risk: bool | None = None
+    neg_risk_market_id: str | None = msgspec.field(default=None, name="negRiskMarketID")
+    neg_risk_other: bool | None = None
+    group_item_title: str | None = None
+    end_date: str | None = None
+    uma_resolution_status: str | None = None
+    liquidity_num: Number = None
+    volume_num: Number = None
+    events: list[GammaEventHead] | None = None
+
+
+class GammaEvent(GammaEventHead, frozen=True, rename="camel", kw_only=True):
+    """A Gamma event object; its markets are left undecoded, so that one bad one harms no other."""
+
+    neg_risk_market_id: str | None = msgspec.field(default=None, name="negRiskMarketID")
+    markets: list[dict[str, object]] | None = None

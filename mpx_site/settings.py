@@ -1,0 +1,163 @@
+"""Settings, all from the environment (and `.env`); unsafe or unknown values stop the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpx_site import configuration as conf
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+conf.env.read_env(BASE_DIR / ".env")
+
+MPX_HOME = Path(conf.text("MPX_HOME", str(BASE_DIR / "var")))
+SECRET_KEY = conf.secret_key(MPX_HOME)
+DEBUG = conf.flag("DEBUG", default=False)
+ALLOWED_HOSTS = conf.text("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+CSRF_TRUSTED_ORIGINS = [o for o in conf.text("CSRF_TRUSTED_ORIGINS").split(",") if o]
+
+DATA_SOURCE = conf.data_source()
+SERVICE_ROLE = conf.choice(
+    "SERVICE_ROLE", default="all", among=("api", "ingestor", "worker", "all")
+)
+API_PORT = conf.number("API_PORT", default=8080, high=65535)
+ADMIN_API_TOKEN = conf.text("ADMIN_API_TOKEN")
+
+EXEC_MODE = conf.choice("EXEC_MODE", default="semi_auto", among=("semi_auto",))
+EXEC_MAX_NOTIONAL_PER_ORDER = conf.money("EXEC_MAX_NOTIONAL_PER_ORDER", default="200")
+EXEC_MAX_CONCURRENT_ORDERS = conf.number("EXEC_MAX_CONCURRENT_ORDERS", default=2)
+EXEC_MAX_DAILY_NOTIONAL = conf.money("EXEC_MAX_DAILY_NOTIONAL", default="1000")
+EXEC_SLIPPAGE_BPS = conf.number("EXEC_SLIPPAGE_BPS", default=80, low=0, high=10_000)
+
+POLYMARKET_GAMMA_URL = conf.url(
+    "POLYMARKET_GAMMA_URL", default="https://gamma-api.polymarket.com", schemes=("http", "https")
+)
+POLYMARKET_CLOB_URL = conf.url(
+    "POLYMARKET_CLOB_URL", default="https://clob.polymarket.com", schemes=("http", "https")
+)
+POLYMARKET_WS_URL = conf.url(
+    "POLYMARKET_WS_URL",
+    default="wss://ws-subscriptions-clob.polymarket.com/ws/market",
+    schemes=("ws", "wss"),
+)
+
+TELEGRAM_ENABLED = conf.flag("TELEGRAM_ENABLED", default=False)
+TELEGRAM_BOT_TOKEN = conf.text("TELEGRAM_BOT_TOKEN")
+TELEGRAM_CHAT_ID = conf.text("TELEGRAM_CHAT_ID")
+
+SIMULATOR_SEED = conf.number("SIMULATOR_SEED", default=7, low=0)
+SIMULATOR_EVENTS = conf.number("SIMULATOR_EVENTS", default=60)
+
+DATABASES = {"default": conf.database(MPX_HOME)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+REDIS_URL = conf.text("REDIS_URL")
+
+INSTALLED_APPS = [
+    "daphne",
+    "mpx_site.apps.MpxAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "channels",
+    "csp",
+    "django_filters",
+    "drf_spectacular",
+    "rest_framework",
+    "alerts",
+    "markets",
+    "rules",
+    "signals",
+    "risk",
+    "execution",
+    "mpx_site",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "mpx_site.urls"
+ASGI_APPLICATION = "mpx_site.asgi.application"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "mpx_site.portal.desk.badges",
+            ],
+        },
+    },
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = MPX_HOME / "static"
+WHITENOISE_USE_FINDERS = True
+
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "font-src": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+}
+SPECTACULAR_SETTINGS = {"TITLE": "MarketPulse-X", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
+
+LOG_LEVEL = conf.choice(
+    "LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR")
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # These log addresses, and an address may carry a token.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "django.channels.server": {"level": "WARNING"},
+    },
+}
