@@ -1,0 +1,135 @@
+"""All books by market: one entry for bytes from the wire (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from markets.book import BadValue, Book
+from markets.listing import MarketTerms
+from markets.polymarket import wire
+from markets.problems import Problems
+
+SAMPLE_EVERY = 500  # frames between two looks for fields we do not know
+_CONDITION = re.compile(rb"0x[0-9a-f]{62,64}")
+
+
+class Books:
+    """Applies frames to books. Nothing a frame contains can stop the next one."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self.by_market: dict[str, Book] = {}  # by condition id, as the feed names them
+        self.by_token: dict[str, Book] = {}
+        self.counts: Counter[str] = Counter()  # messages by event type, "unknown_market", ...
+        self.frames = 0
+        self.on_listing: Callable[[str, bytes, int], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.by_market)
+
+    def add(self, terms: MarketTerms) -> Book:
+        """Start keeping a market's book; a market that is kept already stays as it is."""
+        book = self.by_market.get(terms.condition_id)
+        if book is None or (book.token0, book.token1) != terms.token_ids:
+            book = Book(terms)
+            self.by_market[terms.condition_id] = book
+            self.by_token[book.token0] = self.by_token[book.token1] = book
+        return book
+
+    def drop(self, condition_id: str) -> None:
+        book = self.by_market.pop(condition_id, None)
+        if book:
+            self.by_token.pop(book.token0, None)
+            self.by_token.pop(book.token1, None)
+
+    def feed(self, body: bytes, received: int) -> list[Book]:
+        """Apply one WebSocket frame and return the books it may have changed."""
+        self.frames += 1
+        if self.frames % SAMPLE_EVERY == 0:
+            self._look_for_unknown_fields(body, received)
+        try:
+            decoded = wire.decode_frame(body)
+        except msgspec.DecodeError:
+            return self._feed_piecewise(body, received)
+        if type(decoded) is list:
+            touched = [self._apply(message, body, received) for message in decoded]
+            return [book for book in dict.fromkeys(touched) if book is not None]
+        book = self._apply(decoded, body, received)  # type: ignore[arg-type]
+        return [book] if book is not None else []
+
+    def _apply(self, message: wire.Message, body: bytes, received: int) -> Book | None:
+        event = message.event_type
+        book = self.by_market.get(message.market)
+        if book is None or event not in wire.BOOK_EVENTS:
+            self._not_about_a_book(message, body, received)
+            return None
+        self.counts[event] += 1
+        try:
+            if event == "price_change":
+                book.change(message, received=received)
+            elif event == "book":
+                book.snapshot(message, received=received)
+            elif event == "tick_size_change":
+                book.mark("awaiting")
+                book.tick_size = message.new_tick_size or book.tick_size
+            else:
+                return None  # trades and best_bid_ask come with frames that say more
+        except BadValue as error:
+            book.mark("stale")
+            self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
+        return book
+
+    def _not_about_a_book(self, message: wire.Message, body: bytes, received: int) -> None:
+        event = message.event_type
+        if event in wire.LISTING_EVENTS:
+            self.counts[event] += 1
+            if self.on_listing:
+                self.on_listing(event, body, received)
+        elif event in wire.BOOK_EVENTS:
+            self.counts["unknown_market"] += 1
+        else:
+            self.counts["unknown_event"] += 1
+            self._note("unknown_event", received, subject=event or "(none)", body=body)
+
+    def _feed_piecewise(self, body: bytes, received: int) -> list[Book]:
+        """Apply what can be read of a frame that does not decode as a whole."""
+        try:
+            pieces = wire.split_frame(body)
+        except msgspec.DecodeError as error:
+            self._note("bad_frame", received, detail=str(error), body=body)
+            self._distrust(body)
+            return []
+        touched = []
+        for piece in pieces:
+            try:
+                message = wire.decode_message(piece)
+            except msgspec.DecodeError as error:
+                self._note("bad_frame", received, detail=str(error), body=bytes(piece))
+                self._distrust(bytes(piece))
+                continue
+            touched.append(self._apply(message, bytes(piece), received))
+        return [book for book in dict.fromkeys(touched) if book is not None]
+
+    def _distrust(self, body: bytes) -> None:
+        """Mark the book that an unreadable message names: we no longer know its state."""
+        for condition_id in _CONDITION.findall(body):
+            book = self.by_market.get(condition_id.decode())
+            if book:
+                book.mark("stale")
+
+    def _look_for_unknown_fields(self, body: bytes, received: int) -> None:
+        try:
+            names = wire.unknown_fields(body)
+        except msgspec.DecodeError:
+            return  # counted as a bad frame anyway
+        for name in names:
+            self._note("unknown_field", received, subject=name, body=body)
+
+    def _note(
+        self, reason: str, at: int, *, subject: str = "", detail: str = "", body: bytes = b""
+    ) -> None:
+        self.problems.note("ws", reason, at=at, subject=subject, detail=detail, sample=body)

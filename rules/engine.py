@@ -1,0 +1,212 @@
+"""From changed books to findings: what is watched, when it is looked at, what is seen.
+
+Each watched event keeps two running sums over its legs, updated in O(1) when a
+touch moves: the cost of one YES of each, and the gain of one NO of each. Only
+when a sum says that a basket could pay is the depth walked, by the same kernel
+that `scan` uses (`detection.md` 2.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from markets.book import NO_ASK, NO_BID, Book
+from markets.fills import FREE, PRICE_ONE, cost_table
+from markets.listing import EventTerms, MarketTerms
+from rules.kernel.baskets import detect_event, detect_market
+from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
+
+UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
+REFRESH = 1_000  # updates after which sums are added up afresh (float drift)
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DutchBook:
+    """One published rule version as the engine runs it."""
+
+    code: str
+    sha256: str
+    kinds: frozenset[str]
+    limits: Limits
+    levels: dict[str, str]  # verdict -> P1, P2, P3
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one rule sees on one watched event now. Findings may be empty; `why` says why."""
+
+    rule: DutchBook
+    subject: str  # event id, or market id of a market on its own
+    findings: tuple[Finding, ...]
+    why: str
+
+
+class Watch:
+    """An event (or a market on its own) with its books and running sums."""
+
+    __slots__ = (
+        "active",
+        "asks",
+        "bids",
+        "books",
+        "costs",
+        "gain",
+        "gains",
+        "legs",
+        "subject",
+        "tables",
+        "terms",
+        "total",
+        "updates",
+    )
+
+    def __init__(self, terms: EventTerms | MarketTerms, legs: tuple[MarketTerms, ...]) -> None:
+        self.terms = terms
+        self.subject = terms.event_id if isinstance(terms, EventTerms) else terms.market_id
+        self.legs = legs
+        self.books: list[Book] = []
+        self.tables = [cost_table(leg.fee or FREE) for leg in legs]
+        self.costs = [UNUSABLE] * len(legs)
+        self.gains = [0.0] * len(legs)
+        self.bids = [-1] * len(legs)
+        self.asks = [-1] * len(legs)
+        self.total = UNUSABLE * len(legs)
+        self.gain = 0.0
+        self.updates = 0
+        self.active = False  # the last look found something
+
+    def take(self, book: Book) -> None:
+        """Bring the sums up to date with a book's touch."""
+        leg = book.leg
+        bid, ask = (book.bid, book.ask) if book.evaluable else (NO_BID, NO_ASK)
+        if bid == self.bids[leg] and ask == self.asks[leg]:
+            return
+        self.bids[leg], self.asks[leg] = bid, ask
+        table = self.tables[leg]
+        cost = UNUSABLE if ask == NO_ASK else table[ask]
+        gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
+        self.total += cost - self.costs[leg]
+        self.gain += gain - self.gains[leg]
+        self.costs[leg], self.gains[leg] = cost, gain
+        self.updates += 1
+        if self.updates % REFRESH == 0:
+            self.total, self.gain = sum(self.costs), sum(self.gains)
+
+    @property
+    def could_pay(self) -> bool:
+        return self.total < 1.0 - TOLERANCE or self.gain > 1.0 + TOLERANCE
+
+    def view(self) -> EventView:
+        terms = self.terms
+        assert isinstance(terms, EventTerms)
+        return EventView(terms, tuple(map(market_view, self.legs, self.books)))
+
+
+def market_view(terms: MarketTerms, book: Book) -> MarketView:
+    """Return what the kernel may know of a market: its ladders, or why they are unusable."""
+    if not book.evaluable:
+        return MarketView(terms, ((), ()), (book.state,))
+    if book.hash_holds() is False:
+        return MarketView(terms, ((), ()), ("batch",))
+    return MarketView(terms, (book.asks_of(0), book.asks_of(1)))
+
+
+class Engine:
+    """Maps changed books to the rules that look at them."""
+
+    def __init__(self, rules: Iterable[DutchBook]) -> None:
+        self.rules = tuple(rules)
+        self.watches: dict[str, Watch] = {}
+        self.looks = 0  # depth walks made
+        self.evaluations = 0  # touches checked
+
+    def watch_event(self, terms: EventTerms, books: dict[str, Book]) -> list[Watch]:
+        """Start watching an event, or take over its new terms.
+
+        `books` maps condition ids to books; markets without one are seen as
+        missing. Markets of a plain event are watched one by one.
+        """
+        if not terms.neg_risk:
+            return [
+                self._watch(market, (market,), [books[market.condition_id]])
+                for market in terms.markets
+                if market.condition_id in books
+            ]
+        held = [books.get(market.condition_id) or Book(market) for market in terms.markets]
+        return [self._watch(terms, terms.markets, held)]
+
+    def _watch(
+        self, terms: EventTerms | MarketTerms, legs: tuple[MarketTerms, ...], books: list[Book]
+    ) -> Watch:
+        before = self.watches.get(terms.event_id if isinstance(terms, EventTerms) else terms.market_id)
+        watch = Watch(terms, legs)
+        watch.active = before.active if before else False
+        watch.books = books
+        for number, book in enumerate(books):
+            book.group, book.leg = watch, number
+            watch.take(book)
+        self.watches[watch.subject] = watch
+        return watch
+
+    def look(self, books: Iterable[Book], *, at: datetime) -> list[Sighting]:
+        """Return what is seen on every watch that these books changed."""
+        sightings: list[Sighting] = []
+        due: dict[str, Watch] = {}
+        for book in books:
+            watch = book.group
+            if watch is None:
+                continue
+            self.evaluations += 1
+            watch.take(book)
+            # Depth counts too while a basket could pay, not only the touch.
+            if watch.could_pay or watch.active:
+                due[watch.subject] = watch
+        for watch in due.values():
+            sightings += self.look_at(watch, at=at)
+        return sightings
+
+    def look_at(self, watch: Watch, *, at: datetime) -> list[Sighting]:
+        """Walk the depth of one watch for every rule."""
+        if not watch.could_pay:
+            seen = [Sighting(rule, watch.subject, (), self._why_not(watch)) for rule in self.rules]
+        else:
+            self.looks += 1
+            seen = [self._sighting(rule, watch, at) for rule in self.rules]
+        watch.active = any(sighting.findings for sighting in seen)
+        return seen
+
+    def _sighting(self, rule: DutchBook, watch: Watch, at: datetime) -> Sighting:
+        findings, misses = self.detect(watch, rule.limits, at=at)
+        kept = tuple(finding for finding in findings if finding.kind in rule.kinds)
+        return Sighting(rule, watch.subject, kept, "" if kept else self._why_not(watch, misses))
+
+    def detect(
+        self, watch: Watch, limits: Limits, *, at: datetime
+    ) -> tuple[tuple[Finding, ...], tuple[NearMiss, ...]]:
+        """Run the kernel over a watch as it is now."""
+        if isinstance(watch.terms, EventTerms):
+            return detect_event(watch.view(), at=at, limits=limits)
+        return detect_market(
+            market_view(watch.terms, watch.books[0]), at=at, limits=limits
+        )
+
+    def scan(self, *, at: datetime) -> list[Sighting]:
+        """Look at everything once, whether it changed or not."""
+        found: list[Sighting] = []
+        for watch in self.watches.values():
+            for book in watch.books:
+                watch.take(book)
+            if watch.could_pay or watch.active:
+                found += self.look_at(watch, at=at)
+        return found
+
+    @staticmethod
+    def _why_not(watch: Watch, misses: tuple[NearMiss, ...] = ()) -> str:
+        blocked = [leg.untradable for leg in watch.legs if leg.untradable]
+        states = [book.state for book in watch.books if book.state not in ("fresh",)]
+        if "resolved" in blocked or "closed" in blocked:
+            return "market_closed"
+        return f"book_{states[0]}" if states else "edge_gone"

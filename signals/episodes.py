@@ -1,0 +1,202 @@
+"""Findings become episodes: one signal per mispricing, from first sight to close (pure).
+
+Time comes in with every call and decides everything, so that a recording
+played again gives the same episodes with the same ids, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+from rules.engine import DutchBook, Sighting
+from rules.kernel.finding import Finding
+
+MS = 1_000_000
+# A finding that is back within this time was the same episode: 500 ms is the
+# clustering that separates episodes from flicker in `detection.md` 1.3.
+LINGER_NS = 500 * MS
+# An open episode is told again at most this often unless its level changes.
+UPDATE_EVERY_NS = 500 * MS
+
+ChangeKind = Literal["opened", "updated", "closed"]
+
+
+@dataclass(slots=True)
+class Episode:
+    """An open signal. Times are unix ns."""
+
+    key: str
+    rule: DutchBook
+    subject: str
+    finding: Finding
+    level: str
+    opened_at: int
+    seen_at: int
+    told_at: int
+    told: tuple[str, Decimal, Decimal]  # level, profit, edge_bps as last told
+    peak_edge_bps: Decimal
+    peak_profit: Decimal
+    observations: int = 1
+    fading_since: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalChange:
+    """What happened to a signal, complete enough to store, show or print."""
+
+    change: ChangeKind
+    at: int  # unix ns
+    key: str
+    rule: DutchBook
+    finding: Finding
+    level: str
+    opened_at: int
+    peak_edge_bps: Decimal
+    peak_profit: Decimal
+    observations: int
+    why: str = ""
+
+    def row(self) -> dict[str, object]:
+        """Return the change as the JSON object that `replay` prints."""
+        return {
+            "change": self.change,
+            "at": self.at,
+            "id": self.key,
+            "rule": self.rule.code,
+            "level": self.level,
+            "opened_at": self.opened_at,
+            "peak_edge_bps": f"{self.peak_edge_bps:.2f}",
+            "observations": self.observations,
+            "why": self.why,
+            "finding": self.finding.row(),
+        }
+
+    def line(self) -> str:
+        return json.dumps(self.row(), sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(slots=True)
+class Digest:
+    """Running sha256 over the printed lines of a signal stream."""
+
+    changes: int = 0
+    _sha: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, change: SignalChange) -> None:
+        self.changes += 1
+        self._sha.update(change.line().encode() + b"\n")
+
+    def hexdigest(self) -> str:
+        return f"sha256:{self._sha.hexdigest()}"
+
+
+class Episodes:
+    """All open signals of one process."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str, str], Episode] = {}
+        self._fading: dict[tuple[str, str, str], Episode] = {}
+
+    def take(self, sightings: Iterable[Sighting], *, at: int) -> Iterator[SignalChange]:
+        """Match what was seen with what is open."""
+        for sighting in sightings:
+            yield from self._close_absent(sighting, at=at)
+            for finding in sighting.findings:
+                yield from self._see(sighting, finding, at=at)
+
+    def advance(self, *, at: int) -> Iterator[SignalChange]:
+        """Close what has been gone for longer than `LINGER_NS`; call before each frame."""
+        due = [
+            (episode.fading_since, where)
+            for where, episode in self._fading.items()
+            if episode.fading_since is not None and at - episode.fading_since >= LINGER_NS
+        ]
+        for since, where in sorted(due):
+            episode = self._fading.pop(where)
+            del self.open[where]
+            yield self._change("closed", episode, at=since, why=episode.why)
+
+    def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
+        for where in sorted(self.open):
+            episode = self.open[where]
+            ended = episode.fading_since
+            yield self._change(
+                "closed", episode, at=at if ended is None else ended, why=episode.why or why
+            )
+        self.open.clear()
+        self._fading.clear()
+
+    def _close_absent(self, sighting: Sighting, *, at: int) -> Iterator[SignalChange]:
+        seen = {finding.kind for finding in sighting.findings}
+        for kind in ("binary", "yes_basket", "no_basket"):
+            where = (sighting.rule.code, sighting.subject, kind)
+            episode = self.open.get(where)
+            if episode and kind not in seen and episode.fading_since is None:
+                episode.fading_since, episode.why = at, sighting.why or "edge_gone"
+                self._fading[where] = episode
+        yield from ()
+
+    def _see(self, sighting: Sighting, finding: Finding, *, at: int) -> Iterator[SignalChange]:
+        where = (sighting.rule.code, sighting.subject, finding.kind)
+        level = sighting.rule.levels[finding.verdict]
+        episode = self.open.get(where)
+        if episode is None:
+            episode = self._opened(sighting, finding, level, at)
+            self.open[where] = episode
+            yield self._change("opened", episode, at=at)
+            return
+        self._fading.pop(where, None)
+        episode.fading_since, episode.why = None, ""
+        episode.finding, episode.level, episode.seen_at = finding, level, at
+        episode.observations += 1
+        episode.peak_edge_bps = max(episode.peak_edge_bps, finding.edge_bps)
+        episode.peak_profit = max(episode.peak_profit, finding.profit)
+        if self._worth_telling(episode, at):
+            episode.told_at, episode.told = at, (level, finding.profit, finding.edge_bps)
+            yield self._change("updated", episode, at=at)
+
+    @staticmethod
+    def _worth_telling(episode: Episode, at: int) -> bool:
+        now = (episode.level, episode.finding.profit, episode.finding.edge_bps)
+        if now[0] != episode.told[0]:
+            return True
+        return now != episode.told and at - episode.told_at >= UPDATE_EVERY_NS
+
+    @staticmethod
+    def _opened(sighting: Sighting, finding: Finding, level: str, at: int) -> Episode:
+        content = f"{sighting.rule.code}|{sighting.rule.sha256}|{finding.kind}|{sighting.subject}|{at}"
+        return Episode(
+            key=hashlib.sha256(content.encode()).hexdigest()[:32],
+            rule=sighting.rule,
+            subject=sighting.subject,
+            finding=finding,
+            level=level,
+            opened_at=at,
+            seen_at=at,
+            told_at=at,
+            told=(level, finding.profit, finding.edge_bps),
+            peak_edge_bps=finding.edge_bps,
+            peak_profit=finding.profit,
+        )
+
+    @staticmethod
+    def _change(kind: ChangeKind, episode: Episode, *, at: int, why: str = "") -> SignalChange:
+        return SignalChange(
+            change=kind,
+            at=at,
+            key=episode.key,
+            rule=episode.rule,
+            finding=episode.finding,
+            level=episode.level,
+            opened_at=episode.opened_at,
+            peak_edge_bps=episode.peak_edge_bps,
+            peak_profit=episode.peak_profit,
+            observations=episode.observations,
+            why=why,
+        )
