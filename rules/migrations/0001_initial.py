@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ("changed_at", models.DateTimeField(help_text="Last publication or switch.")),
             ],
             options={
-                "permissions": [("enable_rule", "Can switch rules on and off")],
+                "permissions": (("enable_rule", "Can switch rules on and off"),),
             },
         ),
         migrations.CreateModel(

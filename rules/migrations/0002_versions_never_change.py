@@ -5,7 +5,9 @@ SQLite drops triggers when a later migration rebuilds the table; the test of thi
 says so when that happens.
 """
 
+from django.apps.registry import Apps
 from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 CREATE = {
     "sqlite": [
@@ -29,17 +31,17 @@ DROP = {
 }
 
 
-def create(apps, schema_editor):
+def create(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     for statement in CREATE[schema_editor.connection.vendor]:
         schema_editor.execute(statement)
 
 
-def drop(apps, schema_editor):
+def drop(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     for statement in DROP[schema_editor.connection.vendor]:
         schema_editor.execute(statement)
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rules", "0001_initial")]
+    dependencies = (("rules", "0001_initial"),)
 
-    operations = [migrations.RunPython(create, drop)]
+    operations = (migrations.RunPython(create, drop),)
