@@ -61,6 +61,19 @@ class Books:
         book = self._apply(decoded, body, received)  # type: ignore[arg-type]
         return [book] if book is not None else []
 
+    def feed_answer(self, body: bytes, received: int) -> list[Book]:
+        """Apply a `/books` or `/book` answer and return the books it gave."""
+        try:
+            decoded = wire.decode_frame(body)
+        except msgspec.DecodeError:
+            return self._feed_piecewise(body, received)
+        messages = decoded if isinstance(decoded, list) else [decoded]
+        touched = []
+        for message in messages:
+            message.event_type = "book"
+            touched.append(self._apply(message, body, received))
+        return [book for book in dict.fromkeys(touched) if book is not None]
+
     def _apply(self, message: wire.Message, body: bytes, received: int) -> Book | None:
         event = message.event_type
         book = self.by_market.get(message.market)

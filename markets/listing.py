@@ -105,6 +105,44 @@ def event_terms(
     return _event(gamma, tuple(markets), complete=not lost)
 
 
+def read_page(
+    page: object, *, rejected: list[BadListing]
+) -> tuple[EventTerms, ...]:
+    """Read any Gamma answer: a page or list of events or markets, or one of either.
+
+    Markets that come without their event are grouped by it; such an event is
+    not `complete`. What cannot be read is added to `rejected`.
+    """
+    events: list[EventTerms] = []
+    loose: dict[str, list[tuple[MarketTerms, dict[str, object]]]] = {}
+    for obj in _objects(page):
+        try:
+            if "markets" in obj:
+                events.append(event_terms(obj, rejected=rejected))
+            else:
+                terms = market_terms(obj)
+                group = terms.event_id or terms.neg_risk_id or terms.market_id
+                loose.setdefault(group, []).append((terms, obj))
+        except BadListing as error:
+            rejected.append(error)
+    for members in loose.values():
+        events.append(loose_event(tuple(terms for terms, _ in members), members[0][1]))
+    return tuple(events)
+
+
+def _objects(page: object) -> list[dict[str, object]]:
+    if isinstance(page, dict):
+        for key in ("events", "markets"):
+            if isinstance(page.get(key), list) and "id" not in page:
+                return _objects(page[key])
+        return [page]
+    if not isinstance(page, list):
+        raise BadListing("page", "is neither a list nor an object")
+    if not all(isinstance(obj, dict) for obj in page):
+        raise BadListing("page", "is a list of something else than objects")
+    return page
+
+
 def loose_event(markets: tuple[MarketTerms, ...], obj: dict[str, object]) -> EventTerms:
     """Return what is known of an event from market objects alone; it is never `complete`."""
     heads = msgspec.convert(obj, GammaMarket, strict=False).events

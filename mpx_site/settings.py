@@ -53,7 +53,7 @@ REDIS_URL = conf.text("REDIS_URL")
 
 INSTALLED_APPS = [
     "daphne",
-    "mpx_site.apps.MpxAdminConfig",
+    "mpx_site.admin_config.MpxAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",

@@ -10,35 +10,55 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from markets.book import NO_ASK, NO_BID, Book
 from markets.fills import FREE, PRICE_ONE, cost_table
 from markets.listing import EventTerms, MarketTerms
+from rules.dsl import DutchBookRule, RuleDefinition
 from rules.kernel.baskets import detect_event, detect_market
 from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
 
 UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
 REFRESH = 1_000  # updates after which sums are added up afresh (float drift)
 TOLERANCE = 1e-9
+# Legs that need not be bought: settled, or not yet named. What a basket without
+# them is worth is for the kernel to say; here they only must not hide it.
+GIVEN_NO = frozenset({"resolved", "placeholder"})
 
 
 @dataclass(frozen=True, slots=True)
-class DutchBook:
-    """One published rule version as the engine runs it."""
+class ActiveRule:
+    """One published rule as the engine runs it; what is asked often is worked out once."""
 
+    definition: DutchBookRule
     code: str
     sha256: str
     kinds: frozenset[str]
     limits: Limits
-    levels: dict[str, str]  # verdict -> P1, P2, P3
+
+    @classmethod
+    def of(cls, definition: RuleDefinition) -> ActiveRule:
+        if not isinstance(definition, DutchBookRule):
+            raise UnknownDetector(definition.detector)
+        return cls(
+            definition,
+            definition.code,
+            definition.sha256,
+            frozenset(definition.params.kinds),
+            definition.params.limits(),
+        )
+
+
+class UnknownDetector(Exception):
+    """No detector of that name runs per change of a book."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """What one rule sees on one watched event now. Findings may be empty; `why` says why."""
 
-    rule: DutchBook
+    rule: ActiveRule
     subject: str  # event id, or market id of a market on its own
     findings: tuple[Finding, ...]
     why: str
@@ -56,6 +76,7 @@ class Watch:
         "gain",
         "gains",
         "legs",
+        "rules",
         "subject",
         "tables",
         "terms",
@@ -67,6 +88,7 @@ class Watch:
         self.terms = terms
         self.subject = terms.event_id if isinstance(terms, EventTerms) else terms.market_id
         self.legs = legs
+        self.rules: tuple[ActiveRule, ...] = ()
         self.books: list[Book] = []
         self.tables = [cost_table(leg.fee or FREE) for leg in legs]
         self.costs = [UNUSABLE] * len(legs)
@@ -81,6 +103,10 @@ class Watch:
     def take(self, book: Book) -> None:
         """Bring the sums up to date with a book's touch."""
         leg = book.leg
+        if self.legs[leg].untradable in GIVEN_NO:
+            self.total -= self.costs[leg]
+            self.costs[leg] = 0.0
+            return
         bid, ask = (book.bid, book.ask) if book.evaluable else (NO_BID, NO_ASK)
         if bid == self.bids[leg] and ask == self.asks[leg]:
             return
@@ -117,7 +143,7 @@ def market_view(terms: MarketTerms, book: Book) -> MarketView:
 class Engine:
     """Maps changed books to the rules that look at them."""
 
-    def __init__(self, rules: Iterable[DutchBook]) -> None:
+    def __init__(self, rules: Iterable[ActiveRule]) -> None:
         self.rules = tuple(rules)
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
@@ -126,32 +152,33 @@ class Engine:
     def watch_event(self, terms: EventTerms, books: dict[str, Book]) -> list[Watch]:
         """Start watching an event, or take over its new terms.
 
-        `books` maps condition ids to books; markets without one are seen as
-        missing. Markets of a plain event are watched one by one.
+        `books` maps condition ids to books; a market without one is seen as
+        awaiting its book. Markets of a plain event are watched one by one.
         """
-        if not terms.neg_risk:
-            return [
-                self._watch(market, (market,), [books[market.condition_id]])
-                for market in terms.markets
-                if market.condition_id in books
-            ]
+        rules = tuple(
+            rule
+            for rule in self.rules
+            if rule.definition.scope.covers(terms, tags=frozenset(terms.tags))
+        )
         held = [books.get(market.condition_id) or Book(market) for market in terms.markets]
-        return [self._watch(terms, terms.markets, held)]
+        if terms.neg_risk:
+            return [self._watch(Watch(terms, terms.markets), held, rules)]
+        return [
+            self._watch(Watch(market, (market,)), [book], rules)
+            for market, book in zip(terms.markets, held, strict=True)
+        ]
 
-    def _watch(
-        self, terms: EventTerms | MarketTerms, legs: tuple[MarketTerms, ...], books: list[Book]
-    ) -> Watch:
-        before = self.watches.get(terms.event_id if isinstance(terms, EventTerms) else terms.market_id)
-        watch = Watch(terms, legs)
+    def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
+        before = self.watches.get(watch.subject)
         watch.active = before.active if before else False
-        watch.books = books
+        watch.rules, watch.books = rules, books
         for number, book in enumerate(books):
             book.group, book.leg = watch, number
             watch.take(book)
         self.watches[watch.subject] = watch
         return watch
 
-    def look(self, books: Iterable[Book], *, at: datetime) -> list[Sighting]:
+    def look(self, books: Iterable[Book], *, at: int) -> list[Sighting]:
         """Return what is seen on every watch that these books changed."""
         sightings: list[Sighting] = []
         due: dict[str, Watch] = {}
@@ -168,32 +195,31 @@ class Engine:
             sightings += self.look_at(watch, at=at)
         return sightings
 
-    def look_at(self, watch: Watch, *, at: datetime) -> list[Sighting]:
+    def look_at(self, watch: Watch, *, at: int) -> list[Sighting]:
         """Walk the depth of one watch for every rule."""
         if not watch.could_pay:
-            seen = [Sighting(rule, watch.subject, (), self._why_not(watch)) for rule in self.rules]
+            seen = [Sighting(rule, watch.subject, (), self._why_not(watch)) for rule in watch.rules]
         else:
             self.looks += 1
-            seen = [self._sighting(rule, watch, at) for rule in self.rules]
+            seen = [self._sighting(rule, watch, at) for rule in watch.rules]
         watch.active = any(sighting.findings for sighting in seen)
         return seen
 
-    def _sighting(self, rule: DutchBook, watch: Watch, at: datetime) -> Sighting:
+    def _sighting(self, rule: ActiveRule, watch: Watch, at: int) -> Sighting:
         findings, misses = self.detect(watch, rule.limits, at=at)
         kept = tuple(finding for finding in findings if finding.kind in rule.kinds)
         return Sighting(rule, watch.subject, kept, "" if kept else self._why_not(watch, misses))
 
     def detect(
-        self, watch: Watch, limits: Limits, *, at: datetime
+        self, watch: Watch, limits: Limits, *, at: int
     ) -> tuple[tuple[Finding, ...], tuple[NearMiss, ...]]:
-        """Run the kernel over a watch as it is now."""
+        """Run the kernel over a watch as it is at a time (unix ns)."""
+        when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
         if isinstance(watch.terms, EventTerms):
-            return detect_event(watch.view(), at=at, limits=limits)
-        return detect_market(
-            market_view(watch.terms, watch.books[0]), at=at, limits=limits
-        )
+            return detect_event(watch.view(), at=when, limits=limits)
+        return detect_market(market_view(watch.terms, watch.books[0]), at=when, limits=limits)
 
-    def scan(self, *, at: datetime) -> list[Sighting]:
+    def scan(self, *, at: int) -> list[Sighting]:
         """Look at everything once, whether it changed or not."""
         found: list[Sighting] = []
         for watch in self.watches.values():

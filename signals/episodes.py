@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from rules.engine import DutchBook, Sighting
+from rules.engine import ActiveRule, Sighting
 from rules.kernel.finding import Finding
 
 MS = 1_000_000
@@ -31,12 +31,11 @@ class Episode:
     """An open signal. Times are unix ns."""
 
     key: str
-    rule: DutchBook
+    rule: ActiveRule
     subject: str
     finding: Finding
     level: str
     opened_at: int
-    seen_at: int
     told_at: int
     told: tuple[str, Decimal, Decimal]  # level, profit, edge_bps as last told
     peak_edge_bps: Decimal
@@ -53,7 +52,7 @@ class SignalChange:
     change: ChangeKind
     at: int  # unix ns
     key: str
-    rule: DutchBook
+    rule: ActiveRule
     finding: Finding
     level: str
     opened_at: int
@@ -97,63 +96,60 @@ class Digest:
 
 
 class Episodes:
-    """All open signals of one process."""
+    """All open signals of one process, by rule and subject, then by kind of basket."""
 
     def __init__(self) -> None:
-        self.open: dict[tuple[str, str, str], Episode] = {}
-        self._fading: dict[tuple[str, str, str], Episode] = {}
+        self._open: dict[tuple[str, str], dict[str, Episode]] = {}
+        self._fading: dict[str, Episode] = {}  # by key; gone, but maybe only for a moment
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
 
     def take(self, sightings: Iterable[Sighting], *, at: int) -> Iterator[SignalChange]:
         """Match what was seen with what is open."""
         for sighting in sightings:
-            yield from self._close_absent(sighting, at=at)
+            episodes = self._open.setdefault((sighting.rule.code, sighting.subject), {})
+            seen = {finding.kind for finding in sighting.findings}
+            for kind, episode in episodes.items():
+                if kind not in seen and episode.fading_since is None:
+                    episode.fading_since, episode.why = at, sighting.why
+                    self._fading[episode.key] = episode
             for finding in sighting.findings:
-                yield from self._see(sighting, finding, at=at)
+                yield from self._see(episodes, sighting, finding, at=at)
 
     def advance(self, *, at: int) -> Iterator[SignalChange]:
         """Close what has been gone for longer than `LINGER_NS`; call before each frame."""
-        due = [
-            (episode.fading_since, where)
-            for where, episode in self._fading.items()
-            if episode.fading_since is not None and at - episode.fading_since >= LINGER_NS
-        ]
-        for since, where in sorted(due):
-            episode = self._fading.pop(where)
-            del self.open[where]
-            yield self._change("closed", episode, at=since, why=episode.why)
+        if not self._fading:
+            return
+        for episode in sorted(self._fading.values(), key=lambda e: (e.fading_since, e.key)):
+            if episode.fading_since is not None and at - episode.fading_since >= LINGER_NS:
+                yield self._close(episode, at=at, why="")
 
     def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
-        for where in sorted(self.open):
-            episode = self.open[where]
-            ended = episode.fading_since
-            yield self._change(
-                "closed", episode, at=at if ended is None else ended, why=episode.why or why
-            )
-        self.open.clear()
-        self._fading.clear()
+        """Close everything, as when the process stops."""
+        episodes = [episode for kinds in self._open.values() for episode in kinds.values()]
+        for episode in sorted(episodes, key=lambda e: (e.opened_at, e.key)):
+            yield self._close(episode, at=at, why=why)
 
-    def _close_absent(self, sighting: Sighting, *, at: int) -> Iterator[SignalChange]:
-        seen = {finding.kind for finding in sighting.findings}
-        for kind in ("binary", "yes_basket", "no_basket"):
-            where = (sighting.rule.code, sighting.subject, kind)
-            episode = self.open.get(where)
-            if episode and kind not in seen and episode.fading_since is None:
-                episode.fading_since, episode.why = at, sighting.why or "edge_gone"
-                self._fading[where] = episode
-        yield from ()
+    def _close(self, episode: Episode, *, at: int, why: str) -> SignalChange:
+        """End an episode at the moment it was last seen, if it is already gone."""
+        self._fading.pop(episode.key, None)
+        del self._open[episode.rule.code, episode.subject][episode.finding.kind]
+        ended = at if episode.fading_since is None else episode.fading_since
+        return self._change("closed", episode, at=ended, why=episode.why or why)
 
-    def _see(self, sighting: Sighting, finding: Finding, *, at: int) -> Iterator[SignalChange]:
-        where = (sighting.rule.code, sighting.subject, finding.kind)
-        level = sighting.rule.levels[finding.verdict]
-        episode = self.open.get(where)
+    def _see(
+        self, episodes: dict[str, Episode], sighting: Sighting, finding: Finding, *, at: int
+    ) -> Iterator[SignalChange]:
+        level = sighting.rule.definition.outputs.level(finding.verdict)
+        episode = episodes.get(finding.kind)
         if episode is None:
-            episode = self._opened(sighting, finding, level, at)
-            self.open[where] = episode
+            episodes[finding.kind] = episode = self._opened(sighting, finding, level, at)
             yield self._change("opened", episode, at=at)
             return
-        self._fading.pop(where, None)
+        self._fading.pop(episode.key, None)
         episode.fading_since, episode.why = None, ""
-        episode.finding, episode.level, episode.seen_at = finding, level, at
+        episode.finding, episode.level = finding, level
         episode.observations += 1
         episode.peak_edge_bps = max(episode.peak_edge_bps, finding.edge_bps)
         episode.peak_profit = max(episode.peak_profit, finding.profit)
@@ -170,15 +166,15 @@ class Episodes:
 
     @staticmethod
     def _opened(sighting: Sighting, finding: Finding, level: str, at: int) -> Episode:
-        content = f"{sighting.rule.code}|{sighting.rule.sha256}|{finding.kind}|{sighting.subject}|{at}"
+        rule = sighting.rule
+        content = f"{rule.code}|{rule.sha256}|{finding.kind}|{sighting.subject}|{at}"
         return Episode(
             key=hashlib.sha256(content.encode()).hexdigest()[:32],
-            rule=sighting.rule,
+            rule=rule,
             subject=sighting.subject,
             finding=finding,
             level=level,
             opened_at=at,
-            seen_at=at,
             told_at=at,
             told=(level, finding.profit, finding.edge_bps),
             peak_edge_bps=finding.edge_bps,

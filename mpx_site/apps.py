@@ -1,5 +1,0 @@
-from django.contrib.admin.apps import AdminConfig
-
-
-class MpxAdminConfig(AdminConfig):
-    default_site = "mpx_site.admin.MpxAdminSite"

@@ -1,0 +1,125 @@
+"""The one spine: frames -> books -> engine -> episodes.
+
+Live, simulated, recorded and tested data all go through `Pipeline.feed`. It
+reads no clock and writes nothing: time comes with each frame, and the caller
+stores what a step gives back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from markets.book import Book
+from markets.books import Books
+from markets.frames import Frame
+from markets.listing import BadListing, EventTerms, read_page
+from markets.problems import Problems
+from rules.engine import ActiveRule, Engine, Sighting
+from signals.episodes import Digest, Episodes, SignalChange
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one frame did."""
+
+    changes: tuple[SignalChange, ...] = ()
+    books: tuple[Book, ...] = ()
+    events: tuple[EventTerms, ...] = ()
+
+
+class Pipeline:
+    """All state of the live path. `digest` covers every change since the start."""
+
+    def __init__(self, rules: Iterable[ActiveRule]) -> None:
+        self.problems = Problems()
+        self.books = Books(self.problems)
+        self.engine = Engine(rules)
+        self.episodes = Episodes()
+        self.digest = Digest()
+        self.events: dict[str, EventTerms] = {}
+        self.frames = 0
+        self.last_at = 0
+
+    def feed(self, frame: Frame) -> Step:
+        """Take one frame, in order of receive time."""
+        self.frames += 1
+        gone = self.advance(frame.t)
+        if frame.ch == "ws":
+            return self._book_frame(frame, gone)
+        if frame.ch == "gamma":
+            return self._listing_frame(frame, gone)
+        return self._books_answer(frame, gone)
+
+    def advance(self, t: int) -> list[SignalChange]:
+        """Let time pass to `t` (unix ns) without a frame; close what has been gone too long."""
+        self.last_at = max(self.last_at, t)
+        return self._told(self.episodes.advance(at=self.last_at))
+
+    def stop(self, *, why: str = "stopped") -> list[SignalChange]:
+        """Close all open episodes at the time of the last frame."""
+        return self._told(self.episodes.close_all(at=self.last_at, why=why))
+
+    def _book_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
+        touched = self.books.feed(frame.body, frame.t)
+        if not touched:
+            return Step(tuple(gone))
+        return self._looked(touched, frame.t, gone)
+
+    def _looked(self, touched: list[Book], t: int, gone: list[SignalChange]) -> Step:
+        sightings = self.engine.look(touched, at=t)
+        changes = self._told(self.episodes.take(sightings, at=t)) if sightings else []
+        return Step((*gone, *changes), tuple(touched))
+
+    def _books_answer(self, frame: Frame, gone: list[SignalChange]) -> Step:
+        """Take a `/books` answer: the same objects as the feed's `book` events, unnamed."""
+        touched = self.books.feed_answer(frame.body, frame.t)
+        return self._looked(touched, frame.t, gone)
+
+    def _listing_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
+        rejected: list[BadListing] = []
+        try:
+            events = read_page(msgspec.json.decode(frame.body), rejected=rejected)
+        except (msgspec.DecodeError, BadListing) as error:
+            self.problems.note(
+                "gamma", "bad_page", at=frame.t, detail=str(error), sample=frame.body
+            )
+            return Step(tuple(gone))
+        for error in rejected:
+            self.problems.note(
+                "gamma", "bad_listing", at=frame.t, subject=error.market_id, detail=str(error)
+            )
+        changes: list[SignalChange] = []
+        for event in events:
+            changes += self._listed(event, frame.t)
+        return Step((*gone, *changes), (), events)
+
+    def _listed(self, event: EventTerms, t: int) -> list[SignalChange]:
+        """Take over an event's terms, keep books for what trades, look at it anew."""
+        self.events[event.event_id] = event
+        for market in event.markets:
+            if market.untradable in ("resolved", "closed", "archived"):
+                self.books.drop(market.condition_id)
+            else:
+                self.books.add(market)
+        sightings: list[Sighting] = []
+        for watch in self.engine.watch_event(event, self.books.by_market):
+            sightings += self.engine.look_at(watch, at=t)
+        return self._told(self.episodes.take(sightings, at=t))
+
+    def _told(self, changes: Iterable[SignalChange]) -> list[SignalChange]:
+        told = list(changes)
+        for change in told:
+            self.digest.add(change)
+        return told
+
+
+def moment(t: int) -> datetime:
+    """Return unix ns as an aware UTC datetime (to the microsecond)."""
+    seconds, ns = divmod(t, SECOND_NS)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=ns // 1_000)
