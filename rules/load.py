@@ -73,9 +73,7 @@ def publish(
     return _publish(definition, source=source, by=by, at=at or timezone.now()).version
 
 
-def publish_dir(
-    path: Path, *, by: User | None = None, at: datetime | None = None
-) -> FolderResult:
+def publish_dir(path: Path, *, by: User | None = None, at: datetime | None = None) -> FolderResult:
     """Publish every good rule of a folder; a broken file stops none of the others."""
     files, problems = read_dir(path)
     return _publish_files(files, problems, by=by, at=at or timezone.now())
