@@ -14,7 +14,7 @@ PRICE_ONE = 10_000
 SIZE_ONE = 1_000_000
 LOT = 10_000  # 0.01 share in size units
 MIN_NOTIONAL = PRICE_ONE * SIZE_ONE  # 1 USD before fees: the least a marketable order may be
-CENT_MILLI = Decimal("0.00001")  # the venue charges fees in steps of 1e-5 USD
+FEE_STEP = Decimal("0.00001")  # the venue charges fees in steps of 1e-5 USD
 MICRO = Decimal("0.000001")
 
 Level = tuple[int, int]  # price in 1e-4 USD, size in 1e-6 shares
@@ -69,7 +69,7 @@ def fee_charged(price: int, size: int, *, fee: Fee) -> Decimal:
     Rounded up to 1e-5 USD per order and level: the venue's own rounding is not
     documented, and up can only understate a profit.
     """
-    return Decimal(_fee_steps(price, size, fee)) * CENT_MILLI
+    return Decimal(_fee_steps(price, size, fee)) * FEE_STEP
 
 
 def buy(ladder: Ladder, size: int, *, fee: Fee, tick: int) -> Fill:
@@ -80,7 +80,7 @@ def buy(ladder: Ladder, size: int, *, fee: Fee, tick: int) -> Fill:
     taken = take(ladder, size)
     steps = [_fee_steps(price, amount, fee) for price, amount in taken]
     gross = sum(price * amount for price, amount in taken)
-    charged = Decimal(sum(steps)) * CENT_MILLI
+    charged = Decimal(sum(steps)) * FEE_STEP
     return Fill(
         size=shares(size),
         avg_price=_usd(gross * SIZE_ONE, size).quantize(MICRO, ROUND_HALF_UP),
@@ -88,7 +88,7 @@ def buy(ladder: Ladder, size: int, *, fee: Fee, tick: int) -> Fill:
         fee=charged,
         cost=_usd(gross, 1).quantize(MICRO, ROUND_CEILING) + charged,
         takes=tuple(
-            (usd_price(price), shares(amount), Decimal(step) * CENT_MILLI)
+            (usd_price(price), shares(amount), Decimal(step) * FEE_STEP)
             for (price, amount), step in zip(taken, steps, strict=True)
         ),
     )
@@ -168,6 +168,6 @@ def _usd(gross: int, size: int) -> Decimal:
 def _fee_steps(price: int, size: int, fee: Fee) -> int:
     """Return the fee in 1e-5 USD, rounded up, in exact integers."""
     rate, over = fee.rate.as_integer_ratio()
-    weight = (price * (PRICE_ONE - price)) ** fee.exponent
-    whole = SIZE_ONE * PRICE_ONE ** (2 * fee.exponent) * over
+    weight = int((price * (PRICE_ONE - price)) ** fee.exponent)
+    whole = int(SIZE_ONE * over * PRICE_ONE ** (2 * fee.exponent))
     return -(-size * rate * weight * 100_000 // whole)

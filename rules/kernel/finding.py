@@ -57,6 +57,20 @@ class Leg:
     cost: Decimal  # fee included
     takes: tuple[tuple[Decimal, Decimal, Decimal], ...] = ()  # per level: price, size, fee
 
+    def row(self) -> dict[str, object]:
+        return {
+            "token_id": self.token_id,
+            "market_id": self.market_id,
+            "outcome": self.outcome,
+            "side": "BUY",
+            "size": f"{self.size:.2f}",
+            "avg_price": f"{self.avg_price:.6f}",
+            "limit_price": f"{self.limit_price:.4f}",
+            "fee": f"{self.fee:.6f}",
+            "cost": f"{self.cost:.6f}",
+            "takes": [[str(price), f"{size:.2f}", str(fee)] for price, size, fee in self.takes],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -86,6 +100,34 @@ class Finding:
     blocked_by: tuple[str, ...]
     conditions: tuple[str, ...]
     certificate: Certificate
+
+    def row(self) -> dict[str, object]:
+        """Return the finding as the JSON object that `scan` and `replay` print."""
+        return {
+            "kind": self.kind,
+            "event_id": self.event_id,
+            "market_ids": list(self.market_ids),
+            "legs": [leg.row() for leg in self.legs],
+            "cost": f"{self.cost:.6f}",
+            "fees": f"{self.fees:.6f}",
+            "min_payoff": f"{self.min_payoff:.6f}",
+            "profit": f"{self.profit:.6f}",
+            "edge_bps": f"{self.edge_bps:.2f}",
+            "annualised_pct": _text(self.annualised_pct),
+            "instant": self.instant,
+            "verdict": self.verdict,
+            "blocked_by": list(self.blocked_by),
+            "conditions": list(self.conditions),
+            "certificate": {
+                "worst_state": self.certificate.worst_state,
+                "payoff": f"{self.certificate.payoff:.6f}",
+                "states": self.certificate.states,
+            },
+        }
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else f"{value:.6f}"
 
 
 @dataclass(frozen=True, slots=True)
