@@ -40,7 +40,11 @@ def record(
     actor: str = "system",
     topic: str | None = None,
 ) -> AuditEntry:
-    """Append to the audit chain, and to the feed under `topic` if one is given."""
+    """Append to the audit chain, and to the feed under `topic` if one is given.
+
+    The feed names what happened without its subject's name: `signal.opened`
+    is told as `opened`.
+    """
     _take_turn()
     last = AuditEntry.objects.order_by("-id").first()
     entry = AuditEntry(
@@ -55,7 +59,9 @@ def record(
     entry.hash = link_hash(entry)
     entry.save(force_insert=True)
     if topic:
-        FeedEntry.objects.create(topic=topic, kind=kind, at=at, payload=entry.data)
+        FeedEntry.objects.create(
+            topic=topic, kind=kind.rpartition(".")[2], at=at, payload=entry.data
+        )
     return entry
 
 

@@ -17,9 +17,7 @@ from markets.polymarket.wire import Message, Row, book_hash
 NO_BID = 0
 NO_ASK = PRICE_ONE
 
-PRICE_TEXT = tuple(
-    f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1)
-)
+PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1))
 # Price text to 1e-4 USD, and to its mirror 1 - p. Levels lie strictly between 0 and 1.
 _LEVEL = {PRICE_TEXT[p]: p for p in range(1, PRICE_ONE)}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
@@ -271,5 +269,3 @@ def _is_zero(size: str) -> bool:
     if not (digits.isdigit() and digits.isascii()):
         raise BadValue("size", size)
     return not digits.strip("0")
-
-

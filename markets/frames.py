@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 Channel = Literal["ws", "clob", "gamma"]
@@ -21,3 +22,9 @@ class Frame:
     body: bytes
     conn: int | None = None
     req: str | None = None
+
+
+def moment(t: int) -> datetime:
+    """Return unix ns as an aware UTC datetime (to the microsecond)."""
+    seconds, ns = divmod(t, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=ns // 1_000)

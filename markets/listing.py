@@ -81,9 +81,7 @@ def market_terms(obj: dict[str, object]) -> MarketTerms:
         raise
 
 
-def event_terms(
-    obj: dict[str, object], *, rejected: list[BadListing] | None = None
-) -> EventTerms:
+def event_terms(obj: dict[str, object], *, rejected: list[BadListing] | None = None) -> EventTerms:
     """Read one Gamma event object with its markets.
 
     A bad market is left out and added to `rejected`; without that list it
@@ -105,9 +103,7 @@ def event_terms(
     return _event(gamma, tuple(markets), complete=not lost)
 
 
-def read_page(
-    page: object, *, rejected: list[BadListing]
-) -> tuple[EventTerms, ...]:
+def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, ...]:
     """Read any Gamma answer: a page or list of events or markets, or one of either.
 
     Markets that come without their event are grouped by it; such an event is
@@ -160,9 +156,7 @@ def loose_event(markets: tuple[MarketTerms, ...], obj: dict[str, object]) -> Eve
     )
 
 
-def _event(
-    head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: bool
-) -> EventTerms:
+def _event(head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: bool) -> EventTerms:
     neg_risk = bool(head.neg_risk or head.enable_neg_risk)
     return EventTerms(
         event_id=head.id,

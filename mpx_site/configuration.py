@@ -51,9 +51,9 @@ def choice(key: str, *, default: str, among: tuple[str, ...]) -> str:
     return raw
 
 
-def data_source() -> str:
-    """Return `mock`, `real` or `replay:FILE`."""
-    raw = text("DATA_SOURCE", "mock")
+def data_source(given: str | None = None) -> str:
+    """Return `mock`, `real` or `replay:FILE`: the given one, else DATA_SOURCE."""
+    raw = given or text("DATA_SOURCE", "mock")
     if raw in ("mock", "real"):
         return raw
     if raw.startswith("replay:") and Path(raw.removeprefix("replay:")).is_file():

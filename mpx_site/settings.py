@@ -144,9 +144,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {"TITLE": "MarketPulse-X", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
 
-LOG_LEVEL = conf.choice(
-    "LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR")
-)
+LOG_LEVEL = conf.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -161,3 +159,11 @@ LOGGING = {
         "django.channels.server": {"level": "WARNING"},
     },
 }
+
+TICKS_KEPT_DAYS = conf.number("TICKS_KEPT_DAYS", default=7)
+CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

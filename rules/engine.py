@@ -16,7 +16,7 @@ from markets.book import NO_ASK, NO_BID, Book
 from markets.fills import FREE, PRICE_ONE, cost_table
 from markets.listing import EventTerms, MarketTerms
 from rules.dsl import DutchBookRule, RuleDefinition
-from rules.kernel.baskets import detect_event, detect_market
+from rules.kernel.baskets import detect_event, detect_market, yes_outcome
 from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
 
 UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
@@ -75,6 +75,7 @@ class Watch:
         "costs",
         "gain",
         "gains",
+        "inverted",
         "legs",
         "rules",
         "subject",
@@ -91,6 +92,7 @@ class Watch:
         self.rules: tuple[ActiveRule, ...] = ()
         self.books: list[Book] = []
         self.tables = [cost_table(leg.fee or FREE) for leg in legs]
+        self.inverted = [yes_outcome(leg) == 1 for leg in legs]
         self.costs = [UNUSABLE] * len(legs)
         self.gains = [0.0] * len(legs)
         self.bids = [-1] * len(legs)
@@ -111,6 +113,8 @@ class Watch:
         if bid == self.bids[leg] and ask == self.asks[leg]:
             return
         self.bids[leg], self.asks[leg] = bid, ask
+        if self.inverted[leg]:
+            bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
         table = self.tables[leg]
         cost = UNUSABLE if ask == NO_ASK else table[ask]
         gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])

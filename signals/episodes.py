@@ -85,7 +85,7 @@ class Digest:
     """Running sha256 over the printed lines of a signal stream."""
 
     changes: int = 0
-    _sha: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    _sha: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, change: SignalChange) -> None:
         self.changes += 1
@@ -126,9 +126,11 @@ class Episodes:
                 yield self._close(episode, at=at, why="")
 
     def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
-        """Close everything, as when the process stops."""
+        """Close everything, as when the process stops: what is fading first."""
+        fading = sorted(self._fading.values(), key=lambda e: (e.fading_since, e.key))
         episodes = [episode for kinds in self._open.values() for episode in kinds.values()]
-        for episode in sorted(episodes, key=lambda e: (e.opened_at, e.key)):
+        others = [episode for episode in episodes if episode.fading_since is None]
+        for episode in (*fading, *sorted(others, key=lambda e: (e.opened_at, e.key))):
             yield self._close(episode, at=at, why=why)
 
     def _close(self, episode: Episode, *, at: int, why: str) -> SignalChange:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -20,8 +19,6 @@ from markets.listing import BadListing, EventTerms, read_page
 from markets.problems import Problems
 from rules.engine import ActiveRule, Engine, Sighting
 from signals.episodes import Digest, Episodes, SignalChange
-
-SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,13 @@ class Pipeline:
         self.events: dict[str, EventTerms] = {}
         self.frames = 0
         self.last_at = 0
+        self.last_frame_at = 0
 
     def feed(self, frame: Frame) -> Step:
         """Take one frame, in order of receive time."""
         self.frames += 1
         gone = self.advance(frame.t)
+        self.last_frame_at = frame.t
         if frame.ch == "ws":
             return self._book_frame(frame, gone)
         if frame.ch == "gamma":
@@ -62,8 +61,8 @@ class Pipeline:
         return self._told(self.episodes.advance(at=self.last_at))
 
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
-        """Close all open episodes at the time of the last frame."""
-        return self._told(self.episodes.close_all(at=self.last_at, why=why))
+        """Close all open episodes at the time of the last frame, as a replay would."""
+        return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
 
     def _book_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
         touched = self.books.feed(frame.body, frame.t)
@@ -117,9 +116,3 @@ class Pipeline:
         for change in told:
             self.digest.add(change)
         return told
-
-
-def moment(t: int) -> datetime:
-    """Return unix ns as an aware UTC datetime (to the microsecond)."""
-    seconds, ns = divmod(t, SECOND_NS)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=ns // 1_000)

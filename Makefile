@@ -1,0 +1,48 @@
+# MarketPulse-X. `make run` and `make test` need Python 3.11+ and nothing else.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+MANAGE := $(PY) manage.py
+
+.PHONY: install install-dev run test lint types imports checks pytest lock
+
+install: $(VENV)/.runtime
+install-dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(VENV)/.runtime
+
+run: install
+	$(MANAGE) up
+
+test: install-dev lint types imports checks pytest
+
+lint: install-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: install-dev
+	$(VENV)/bin/mypy .
+
+imports: install-dev
+	$(VENV)/bin/lint-imports
+
+checks: install-dev
+	$(MANAGE) check
+	$(MANAGE) makemigrations --check --dry-run
+
+pytest: install-dev
+	$(PY) -m pytest
+
+# Resolve the dependencies anew (needs uv).
+lock:
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml --group dev -o requirements-dev.lock

@@ -1,0 +1,19 @@
+"""Housekeeping of the journal. Each task is safe to run twice and at any time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from celery import shared_task
+from django.utils import timezone
+
+from alerts.models import FeedEntry
+
+FEED_KEPT = timedelta(days=1)  # clients resume within minutes; older news is in the tables
+
+
+@shared_task(ignore_result=True)
+def prune_feed(**_: object) -> int:
+    """Delete feed entries nobody can resume from any more; return how many."""
+    deleted, _rows = FeedEntry.objects.filter(at__lt=timezone.now() - FEED_KEPT).delete()
+    return deleted

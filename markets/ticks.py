@@ -1,0 +1,118 @@
+"""Tops of book on their way to the database: sampled beside the path, written in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import transaction
+
+from markets.book import NO_ASK, NO_BID, Book
+from markets.fills import PRICE_ONE
+from markets.frames import moment
+from markets.models import Quarantine, Quote, Tick
+from markets.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The touch of a market's first outcome at one moment; None is an empty side."""
+
+    market_id: str
+    at: datetime
+    state: str
+    bid: Decimal | None
+    ask: Decimal | None
+    bid_size: Decimal | None
+    ask_size: Decimal | None
+
+
+class TickSampler:
+    """Remembers which books moved and, once a second, what is worth keeping of them."""
+
+    def __init__(self) -> None:
+        self._moved: dict[str, Book] = {}
+        self._kept: dict[str, tuple[object, ...]] = {}
+
+    def saw(self, books: Iterable[Book]) -> None:
+        for book in books:
+            self._moved[book.market_id] = book
+
+    def take(self) -> list[Top]:
+        """Return the tops that changed since they were last taken."""
+        tops = []
+        for book in self._moved.values():
+            seen = (book.bid, book.ask, book.state)
+            if self._kept.get(book.market_id) != seen:
+                self._kept[book.market_id] = seen
+                tops.append(top_of(book))
+        self._moved.clear()
+        return tops
+
+
+def top_of(book: Book) -> Top:
+    return Top(
+        market_id=book.market_id,
+        at=moment(book.received),
+        state=book.state,
+        bid=None if book.bid == NO_BID else Decimal(book.bid) / PRICE_ONE,
+        ask=None if book.ask == NO_ASK else Decimal(book.ask) / PRICE_ONE,
+        bid_size=None if book.bid == NO_BID else Decimal(book.bids[book.bid]),
+        ask_size=None if book.ask == NO_ASK else Decimal(book.asks[book.ask]),
+    )
+
+
+_QUOTE_FIELDS = ("bid", "ask", "bid_size", "ask_size", "state", "at")
+
+
+@transaction.atomic
+def store(tops: list[Top]) -> None:
+    """Rewrite the quotes and add a tick for each book that can be evaluated."""
+    Quote.objects.bulk_create(
+        [
+            Quote(market_id=top.market_id, **{name: getattr(top, name) for name in _QUOTE_FIELDS})
+            for top in tops
+        ],
+        batch_size=500,
+        update_conflicts=True,
+        unique_fields=["market"],
+        update_fields=list(_QUOTE_FIELDS),
+    )
+    Tick.objects.bulk_create(
+        [
+            Tick(
+                market_id=top.market_id,
+                at=top.at,
+                bid=top.bid,
+                ask=top.ask,
+                bid_size=top.bid_size,
+                ask_size=top.ask_size,
+            )
+            for top in tops
+            if top.state == "fresh"
+        ],
+        batch_size=500,
+        ignore_conflicts=True,
+    )
+
+
+@transaction.atomic
+def quarantine(problems: list[Problem]) -> None:
+    """Add what could not be used to the quarantine, one row per kind of problem."""
+    for problem in problems:
+        row, _ = Quarantine.objects.get_or_create(
+            source=problem.source,
+            reason=problem.reason,
+            subject=problem.subject,
+            defaults={
+                "detail": problem.detail,
+                "sample": problem.sample.replace("\x00", "\ufffd"),
+                "first_at": moment(problem.first_at),
+                "last_at": moment(problem.last_at),
+            },
+        )
+        row.count += problem.count
+        row.last_at = max(row.last_at, moment(problem.last_at))
+        row.save(update_fields=["count", "last_at"])

@@ -1,0 +1,96 @@
+"""`up`: the whole desk in one process, with nothing else installed."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+import webbrowser
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from daphne.server import Server
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from mpx_site import configuration
+from mpx_site.jobs import JobsThread
+from rules.load import publish_missing
+from signals.running import LiveThread
+
+STOP_SECONDS = 20.0
+
+
+class Command(BaseCommand):
+    help = "Serve the portal with the live path and the scheduled jobs in one process."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.API_PORT)
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--source", help="mock, real or replay:FILE; else DATA_SOURCE")
+        parser.add_argument("--record", metavar="FILE", type=Path, help="also record every frame")
+        parser.add_argument("--no-browser", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        source = configuration.data_source(options["source"])
+        settings.DATA_SOURCE = source
+        _refuse_taken_port(options["host"], options["port"])
+        self._prepare()
+        stream = LiveThread(source, recording=options["record"])
+        jobs = JobsThread()
+        stream.start()
+        jobs.start()
+        try:
+            self._serve(options["host"], options["port"], browser=not options["no_browser"])
+        finally:
+            self._stop(stream, jobs)
+        if stream.failed:
+            raise CommandError(f"the stream failed: {stream.failed}", returncode=3)
+
+    def _prepare(self) -> None:
+        """Create what a first start needs: tables, rules, an account."""
+        call_command("migrate", interactive=False, verbosity=0)
+        result = publish_missing(at=datetime.now(UTC))
+        for problem in result.problems:
+            self.stderr.write(str(problem))
+        if not User.objects.exists():
+            password = secrets.token_urlsafe(9)
+            User.objects.create_superuser("operator", password=password)
+            self.stdout.write(f"First start. Log in as: operator   password: {password}")
+            self.stdout.write(
+                "It is shown only now; `manage.py changepassword operator` sets another."
+            )
+
+    def _serve(self, host: str, port: int, *, browser: bool) -> None:
+        from mpx_site.asgi import application  # after the tables exist
+
+        address = f"http://{host}:{port}/"
+        self.stdout.write(f"MarketPulse-X on {address}  ({settings.DATA_SOURCE}; Ctrl-C stops)")
+        self.stdout.flush()
+        if browser and sys.stdout.isatty():
+            webbrowser.open(address)
+        endpoint = f"tcp:port={port}:interface={host}"
+        Server(application, endpoints=[endpoint], verbosity=0, server_name="mpx").run()
+
+    def _stop(self, stream: LiveThread, jobs: JobsThread) -> None:
+        self.stderr.write("Stopping: storing what is under way ...")
+        jobs.stop()
+        stream.stop()
+        stream.join(STOP_SECONDS)
+        jobs.join(STOP_SECONDS)
+        self.stderr.write("Stopped.")
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"port {port} cannot be used: {error.strerror}", returncode=3
+            ) from None

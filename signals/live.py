@@ -1,0 +1,150 @@
+"""The live path as a running thing: a source drives the pipeline, a writer stores beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from markets.frames import Frame
+from markets.recording import RecordingWriter
+from markets.ticks import TickSampler
+from rules.engine import ActiveRule
+from signals.pipeline import Pipeline, Step
+from signals.sources import Clock
+from signals.writer import Batch, Writer
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+MARK_SECONDS = 0.25
+FINISH_SECONDS = 10.0
+
+
+class Live:
+    """One run over a source. `digest` is what a replay of its recording must give."""
+
+    def __init__(
+        self,
+        rules: tuple[ActiveRule, ...],
+        *,
+        clock: Clock,
+        writer: Writer | None,
+        recording: Path | None = None,
+    ) -> None:
+        self.pipeline = Pipeline(rules)
+        self.clock = clock
+        self.writer = writer
+        self.sampler = TickSampler()
+        self.busy_ns = 0  # time spent between a frame and what it led to
+        self._recorder = (
+            RecordingWriter(recording, header=recording_header(rules)) if recording else None
+        )
+
+    @property
+    def digest(self) -> str:
+        return self.pipeline.digest.hexdigest()
+
+    async def run(self, frames: AsyncIterator[Frame], *, stop: asyncio.Event) -> None:
+        """Take frames until the source ends or `stop` is set, then close everything."""
+        helpers = [asyncio.create_task(self._mark()), asyncio.create_task(self._flush())]
+        reading = asyncio.create_task(self._read(frames))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({reading, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reading, stopping, *helpers):
+                task.cancel()
+            ended = await asyncio.gather(reading, stopping, *helpers, return_exceptions=True)
+            self._finish()
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _read(self, frames: AsyncIterator[Frame]) -> None:
+        async for frame in frames:
+            self.take(frame)
+
+    def take(self, frame: Frame) -> None:
+        """Record a frame, run it through the pipeline and hand on what it led to."""
+        if self._recorder:
+            self._recorder.write(frame)
+        begun = time.perf_counter_ns()
+        step = self.pipeline.feed(frame)
+        self.busy_ns += time.perf_counter_ns() - begun
+        self._store(step)
+
+    def _store(self, step: Step) -> None:
+        if self.writer is None:
+            return
+        self.sampler.saw(step.books)
+        if step.changes or step.events:
+            self.writer.put(
+                Batch(self.pipeline.last_at, events=list(step.events), changes=list(step.changes))
+            )
+
+    async def _mark(self) -> None:
+        """Let time pass for the episodes when no frame does it."""
+        while True:
+            await asyncio.sleep(MARK_SECONDS)
+            self._store(Step(tuple(self.pipeline.advance(self.clock.now()))))
+
+    async def _flush(self) -> None:
+        while True:
+            self._flush_once()
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    def _flush_once(self) -> None:
+        if self._recorder:
+            self._recorder.flush()
+        if self.writer is None:
+            return
+        pipeline = self.pipeline
+        self.writer.put(
+            Batch(
+                pipeline.last_at,
+                tops=self.sampler.take(),
+                problems=pipeline.problems.drain(),
+                beat=self.vital_signs(),
+                progress=pipeline.frames,
+            )
+        )
+
+    def vital_signs(self) -> dict[str, object]:
+        """Return what the heartbeat tells: how much came in, and how it was dealt with."""
+        pipeline = self.pipeline
+        states: dict[str, int] = {}
+        for book in pipeline.books.by_market.values():
+            states[book.state] = states.get(book.state, 0) + 1
+        return {
+            "frames": pipeline.frames,
+            "last_frame_at": pipeline.last_frame_at // 1_000_000,
+            "books": states,
+            "watches": len(pipeline.engine.watches),
+            "evaluations": pipeline.engine.evaluations,
+            "walks": pipeline.engine.looks,
+            "open_signals": len(pipeline.episodes),
+            "problems": pipeline.problems.total,
+            "mean_us": round(self.busy_ns / max(pipeline.frames, 1) / 1_000, 1),
+        }
+
+    def _finish(self) -> None:
+        changes = self.pipeline.stop()
+        self._store(Step(tuple(changes)))
+        self._flush_once()
+        if self._recorder:
+            self._recorder.close()
+            log.info(
+                "recording.closed file=%s frames=%d changes=%d digest=%s",
+                self._recorder.path,
+                self._recorder.frames,
+                self.pipeline.digest.changes,
+                self.digest,
+            )
+
+
+def recording_header(rules: tuple[ActiveRule, ...]) -> dict[str, object]:
+    """Return what a replay needs besides the frames: the rules as they ran."""
+    return {"rules": [rule.definition.canonical() for rule in rules]}

@@ -1,0 +1,43 @@
+"""`stream`: the live path alone, until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from signals.running import LiveThread
+
+
+class Command(BaseCommand):
+    help = "Follow the venue: frames -> books -> rules -> signals. Ends on SIGTERM or Ctrl-C."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--source", default=settings.DATA_SOURCE, help="mock, real, replay:FILE"
+        )
+        parser.add_argument("--record", metavar="FILE", type=Path, help="also record every frame")
+        parser.add_argument("--seconds", type=float, help="end by itself after this time")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        thread = LiveThread(options["source"], recording=options["record"])
+        run_until_stopped(thread, seconds=options["seconds"])
+        if thread.failed:
+            self.stderr.write(f"stream ended: {thread.failed}")
+            sys.exit(3)
+
+
+def run_until_stopped(thread: LiveThread, *, seconds: float | None) -> None:
+    """Run a live thread until it ends, the time is over or a signal asks for the end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: thread.stop())
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        thread.stop()
+        thread.join()

@@ -1,0 +1,92 @@
+"""Starting and stopping the live path: which source, which rules, one loop in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from markets.frames import Frame
+from markets.problems import Problems
+from rules.engine import ActiveRule
+from rules.load import enabled_definitions
+from signals import store
+from signals.live import FINISH_SECONDS, Live
+from signals.sources import Clock, paced, recorded, simulated
+from signals.writer import Writer
+
+log = logging.getLogger(__name__)
+
+
+def source_of(name: str, *, clock: Clock, problems: Problems) -> AsyncIterator[Frame]:
+    """Open `mock`, `real` or `replay:FILE`."""
+    if name == "mock":
+        world = simulated(
+            seed=settings.SIMULATOR_SEED, events=settings.SIMULATOR_EVENTS, start=clock.now()
+        )
+        return paced(world, speed=1, clock=clock)
+    if name.startswith("replay:"):
+        frames = recorded(Path(name.removeprefix("replay:")), problems=problems)
+        return paced(frames, speed=1, clock=clock)
+    raise ImproperlyConfigured(f"DATA_SOURCE={name!r} cannot be read yet; use mock or replay:FILE")
+
+
+def active_rules() -> tuple[ActiveRule, ...]:
+    """Return the published, enabled rules."""
+    return tuple(ActiveRule.of(enabled.definition) for enabled in enabled_definitions())
+
+
+class LiveThread(threading.Thread):
+    """The live path in a thread of its own, with its writer.
+
+    `failed` is the exception that ended it, if one did.
+    """
+
+    def __init__(self, source: str, *, recording: Path | None = None, store: bool = True) -> None:
+        super().__init__(name="stream", daemon=True)
+        self.source = source
+        self.recording = recording
+        self.failed: BaseException | None = None
+        self.live: Live | None = None
+        self._writer = Writer() if store else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:  # told to whoever started the thread
+            self.failed = error
+            log.exception("stream.failed")
+        finally:
+            self._ready.set()
+            if self._writer and not self._writer.finish(timeout=FINISH_SECONDS):
+                log.error("writer.unfinished")
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        rules = await asyncio.to_thread(self._prepare)
+        clock = Clock()
+        self.live = Live(rules, clock=clock, writer=self._writer, recording=self.recording)
+        frames = source_of(self.source, clock=clock, problems=self.live.pipeline.problems)
+        self._ready.set()
+        await self.live.run(frames, stop=self._stop)
+
+    def _prepare(self) -> tuple[ActiveRule, ...]:
+        if self._writer:
+            store.close_lost(at=datetime.now(UTC))
+            self._writer.start()
+        return active_rules()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it stores what it has first. Join it to wait."""
+        self._ready.wait(FINISH_SECONDS)
+        if self._loop and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)

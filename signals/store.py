@@ -1,0 +1,163 @@
+"""Signals in the database: each change with its audit, feed and alert rows, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+
+from alerts import journal
+from markets.frames import moment
+from markets.models import Event
+from rules.models import RuleVersion
+from signals.episodes import SignalChange
+from signals.models import Signal, SignalPoint
+
+TOPIC = "signals"
+CENT_BPS = Decimal("0.01")
+
+
+@transaction.atomic
+def save(changes: Iterable[SignalChange]) -> None:
+    """Store changes in their order. Storing a change twice leaves one signal."""
+    for change in changes:
+        signal = _row(change)
+        if signal is None:
+            continue
+        at = moment(change.at)
+        SignalPoint.objects.create(
+            signal=signal,
+            at=at,
+            change=change.change,
+            level=change.level,
+            edge_bps=signal.edge_bps,
+            profit=signal.profit,
+        )
+        _tell(signal, change.change, at)
+
+
+def close_lost(*, at: datetime) -> int:
+    """Close what a process that died left open; return how many."""
+    lost = list(Signal.objects.open().select_related("rule", "event").order_by("id"))
+    for signal in lost:
+        with transaction.atomic():
+            moved = (
+                Signal.objects.open()
+                .filter(pk=signal.pk)
+                .update(
+                    status=Signal.Status.CLOSED,
+                    closed_at=signal.changed_at,
+                    close_reason="process_lost",
+                )
+            )
+            if moved:
+                signal.refresh_from_db()
+                _tell(signal, "closed", at)
+    return len(lost)
+
+
+def _row(change: SignalChange) -> Signal | None:
+    """Insert or move the signal's row; None if it has already come this far."""
+    if change.change == "opened":
+        return _opened(change)
+    signal = Signal.objects.open().select_related("rule", "event").filter(key=change.key).first()
+    if signal is None:
+        return None
+    fields = _facts(change)
+    if change.change == "closed":
+        fields |= {
+            "status": Signal.Status.CLOSED,
+            "closed_at": moment(change.at),
+            "close_reason": change.why[:40],
+        }
+    if not Signal.objects.open().filter(pk=signal.pk).update(**fields):
+        return None
+    for name, value in fields.items():
+        setattr(signal, name, value)
+    return signal
+
+
+def _opened(change: SignalChange) -> Signal | None:
+    version = RuleVersion.objects.select_related("rule").get(
+        rule__code=change.rule.code, sha256=change.rule.sha256
+    )
+    event_id = change.finding.event_id
+    signal, created = Signal.objects.get_or_create(
+        key=change.key,
+        defaults={
+            "rule": version.rule,
+            "rule_version": version,
+            "event": Event.objects.filter(pk=event_id).first() if event_id else None,
+            "market_ids": list(change.finding.market_ids),
+            "kind": change.finding.kind,
+            "opened_at": moment(change.opened_at),
+            **_facts(change),
+        },
+    )
+    return signal if created else None
+
+
+def _facts(change: SignalChange) -> dict[str, Any]:
+    """Return the columns that every change rewrites."""
+    finding = change.finding
+    return {
+        "level": change.level,
+        "verdict": finding.verdict,
+        "blocked_by": list(finding.blocked_by),
+        "changed_at": moment(change.at),
+        "edge_score": edge_score(finding.profit, finding.cost),
+        "edge_bps": finding.edge_bps.quantize(CENT_BPS),
+        "peak_edge_bps": change.peak_edge_bps.quantize(CENT_BPS),
+        "profit": finding.profit,
+        "peak_profit": change.peak_profit,
+        "cost": finding.cost,
+        "observations": change.observations,
+        "payload": finding.row(),
+    }
+
+
+def edge_score(profit: Decimal, cost: Decimal) -> Decimal:
+    """Return profit over cost, six decimals; 0 for a finding that costs nothing."""
+    return (profit / cost).quantize(Decimal("0.000001")) if cost else Decimal(0)
+
+
+def _tell(signal: Signal, change: str, at: datetime) -> None:
+    """Write the journal: audit for opening and closing, feed for all, an alert for each new P1."""
+    told = feed_payload(signal)
+    if change == "updated":
+        journal.tell(topic=TOPIC, kind=change, payload=told, at=at)
+    else:
+        journal.record(
+            kind=f"signal.{change}",
+            subject=f"signal:{signal.key}",
+            data=told,
+            at=at,
+            topic=TOPIC,
+        )
+    if signal.level == Signal.Level.P1 and change != "closed":
+        journal.alert(key=f"signal:{signal.key}:P1", kind="signal.p1", payload=told, at=at)
+
+
+def feed_payload(signal: Signal) -> dict[str, Any]:
+    """Return what the live feed tells of a signal."""
+    return {
+        "key": signal.key,
+        "rule": signal.rule.code,
+        "kind": signal.kind,
+        "level": signal.level,
+        "status": signal.status,
+        "verdict": signal.verdict,
+        "event_id": signal.event_id,
+        "event_title": signal.event.title if signal.event else "",
+        "edge_bps": str(signal.edge_bps),
+        "peak_edge_bps": str(signal.peak_edge_bps),
+        "profit": str(signal.profit),
+        "cost": str(signal.cost),
+        "opened_at": signal.opened_at.isoformat(),
+        "closed_at": signal.closed_at.isoformat() if signal.closed_at else None,
+        "close_reason": signal.close_reason,
+        "blocked_by": signal.blocked_by,
+    }
