@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -66,7 +67,7 @@ def _one_line(text: str) -> str:
 
 def _distinct(items: tuple[_Item, ...]) -> tuple[_Item, ...]:
     """Sort the items, because their order means nothing; refuse one given twice."""
-    repeated = sorted({item for item in items if items.count(item) > 1})
+    repeated = sorted(item for item, times in Counter(items).items() if times > 1)
     if repeated:
         raise PydanticCustomError("repeated", f"names {', '.join(repeated)} more than once")
     return tuple(sorted(items))
@@ -80,8 +81,8 @@ Text = Annotated[str, AfterValidator(_printable)]
 Line = Annotated[Text, AfterValidator(_one_line)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80)]
 EventId = Annotated[str, Field(pattern=r"^[0-9]+$", max_length=78)]
-Slugs = Annotated[tuple[Slug, ...], AfterValidator(_distinct), Field(max_length=500)]
-EventIds = Annotated[tuple[EventId, ...], AfterValidator(_distinct), Field(max_length=500)]
+Slugs = Annotated[tuple[Slug, ...], Field(max_length=500), AfterValidator(_distinct)]
+EventIds = Annotated[tuple[EventId, ...], Field(max_length=500), AfterValidator(_distinct)]
 
 
 # --- the schema --------------------------------------------------------------------------
@@ -232,7 +233,7 @@ class DutchBookParams(_Part):
 
     ALL: ClassVar[tuple[BasketKind, ...]] = ("binary", "no_basket", "yes_basket")
 
-    kinds: Annotated[tuple[BasketKind, ...], AfterValidator(_distinct), Field(min_length=1)] = (
+    kinds: Annotated[tuple[BasketKind, ...], Field(min_length=1), AfterValidator(_distinct)] = (
         Field(default=ALL, description="at least one", examples=["[binary, yes_basket, no_basket]"])
     )
     capital_usd: Annotated[Number, Field(gt=0)] | None = Field(

@@ -210,7 +210,8 @@ def _readable(rule: Rule) -> EnabledRule | None:
 
 
 def _current_then_older(rule: Rule) -> Iterator[RuleVersion]:
-    assert rule.current is not None  # RuleQuerySet.enabled
+    if rule.current is None:
+        return
     yield rule.current
     yield from rule.versions.filter(number__lt=rule.current.number).order_by("-number")
 

@@ -163,18 +163,14 @@ class _Reading:
         self.events = events
 
     def whole(self) -> Value:
-        self._skip(yaml.StreamStartEvent)
+        next(self.events)  # the stream starts
         first = next(self.events)
         if isinstance(first, yaml.StreamEndEvent):
             return None
         value = self._value(next(self.events), (), 0)
-        self._skip(yaml.DocumentEndEvent)
+        next(self.events)  # the document ends
         self._end()
         return value
-
-    def _skip(self, expected: type[yaml.Event]) -> None:
-        event = next(self.events)
-        assert isinstance(event, expected), event  # guaranteed by the YAML grammar
 
     def _end(self) -> None:
         event = next(self.events)
@@ -184,12 +180,11 @@ class _Reading:
     def _value(self, event: yaml.Event, path: Path, depth: int) -> Value:
         self._guard(event, path, depth)
         self.document.values[path] = _mark(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path, depth + 1)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(path, depth + 1)
-        assert isinstance(event, yaml.ScalarEvent), event
-        return self._scalar(event, path)
+        return self._sequence(path, depth + 1)
 
     def _guard(self, event: yaml.Event, path: Path, depth: int) -> None:
         if isinstance(event, yaml.AliasEvent):
@@ -251,8 +246,7 @@ class _Reading:
 
 def _mark(event: yaml.Event) -> Mark:
     start = event.start_mark
-    assert start is not None, event  # events of a text always carry their place
-    return Mark(start.line + 1, start.column + 1)
+    return Mark(start.line + 1, start.column + 1) if start else Mark(1, 1)
 
 
 def _plain_scalar(text: str) -> Value:

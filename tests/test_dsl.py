@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from markets.fills import FREE
 from markets.listing import EventTerms, MarketTerms
@@ -421,3 +422,43 @@ def test_no_text_does_anything_but_parse_or_be_refused_inside_itself(text: str):
             assert problem.column >= 1
             assert problem.message
             assert problem.instead
+
+
+# --- the page about it
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
+    names: set[str] = set()
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            names |= leaves(inner, f"{prefix}{name}.")
+        else:
+            names.add(f"{prefix}{name}")
+    return names
+
+
+def documented(page: str) -> set[str]:
+    """The fields named in the first column of the page's tables, `.x` completed from the left."""
+    names: set[str] = set()
+    for first_column in re.findall(r"^\| (`[^|]+`) \|", page, flags=re.MULTILINE):
+        parent = ""
+        for name in re.findall(r"`([^`]+)`", first_column):
+            full = f"{parent}{name}" if name.startswith(".") else name
+            parent = full.rpartition(".")[0]
+            names.add(full)
+    return names
+
+
+def test_every_field_is_on_the_page_and_the_page_names_no_other():
+    page = (SHIPPED.parent.parent / "docs" / "rules.md").read_text()
+    fields = {name.removeprefix("params.") for name in leaves(DutchBookRule)}
+
+    assert documented(page) == fields | {"params"}
+
+
+def test_the_example_of_the_page_is_a_rule():
+    page = (SHIPPED.parent.parent / "docs" / "rules.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+
+    assert rule(example).scope.exclude.tags == ("sports",)
