@@ -1,0 +1,141 @@
+"""The clock and the tape: what happens when, what it sends, and what it really opened."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from markets.frames import Frame
+from markets.simulator.gamma import event_object
+from markets.simulator.state import LiveEvent, LiveMarket
+from markets.simulator.truth import PLANTED, Truth
+
+MS = 1_000_000  # ns
+SECOND = 1_000 * MS
+TOKENS_PER_CONNECTION = 200
+LATENCY_MIN, LATENCY_MEAN, LATENCY_MAX = 5 * MS, 14 * MS, 100 * MS
+
+
+class Stage:
+    """Keeps venue time (`now`, unix ns), the agenda of things to come, and the open events."""
+
+    def __init__(self, *, seed: int, start: int) -> None:
+        self.now = start
+        self.events: dict[str, LiveEvent] = {}
+        self.truth: list[Truth] = []
+        self.conns: list[int] = []  # tokens subscribed on each connection
+        self._latency = random.Random(f"{seed}:latency")
+        self._received = start
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._added = 0
+        self._tape: list[Frame] = []
+
+    @property
+    def ms(self) -> int:
+        """Venue time as it is written in messages."""
+        return self.now // MS
+
+    def after(self, delay: float, act: Callable[[], None]) -> None:
+        """Do something `delay` ns from now."""
+        self._added += 1
+        heapq.heappush(self._agenda, (self.now + int(delay), self._added, act))
+
+    def advance(self, until: int | None) -> list[Frame] | None:
+        """Do the next thing and give what it sent; None when nothing is left before `until`."""
+        if not self._agenda or (until is not None and self._agenda[0][0] > until):
+            self.now = max(self.now, until or 0)
+            return None
+        self.now, _, act = heapq.heappop(self._agenda)
+        act()
+        return self.collect()
+
+    def collect(self) -> list[Frame]:
+        """Take what was sent since the last call."""
+        tape, self._tape = self._tape, []
+        return tape
+
+    def _receive(self) -> int:
+        """Give the receive time of a message sent now; the network never reorders."""
+        wait = LATENCY_MIN + int(self._latency.expovariate(1.0) * LATENCY_MEAN)
+        self._received = max(self._received + 1_000, self.now + min(wait, LATENCY_MAX))
+        return self._received
+
+    def send(self, event: LiveEvent, leg: LiveMarket, bodies: Sequence[bytes]) -> None:
+        """Send what happened to one market, and look whether it opened or closed something."""
+        first = received = self._receive()
+        for body in bodies:
+            self._tape.append(Frame(received, "ws", body, event.conn))
+            received += 1_000  # one connection delivers back to back
+        self._received = received
+        if leg.touch != leg.seen:
+            leg.seen = leg.touch
+            self._watch(event, first, received)
+
+    def push(self, conn: int, body: bytes) -> None:
+        """Send one message on a connection."""
+        self._tape.append(Frame(self._receive(), "ws", body, conn))
+
+    def broadcast(self, body: bytes) -> None:
+        """Send a message that the venue sends to everyone, whatever they subscribed to."""
+        for conn in range(len(self.conns)):
+            self.push(conn, body)
+
+    def publish(self, events: Sequence[LiveEvent], *, req: str, cursor: str | None = None) -> None:
+        """Answer a catalogue request. `cursor` None: this is the last page."""
+        page: dict[str, object] = {
+            "events": [event_object(event, now=self.now) for event in events]
+        }
+        if cursor:
+            page["next_cursor"] = cursor
+        self._tape.append(Frame(self._receive(), "gamma", msgspec.json.encode(page), req=req))
+
+    def republish(self, event: LiveEvent) -> None:
+        """Show one event whose listing changed."""
+        closed = "&closed=true" if event.resolved else ""
+        self.publish([event], req=f"/events/keyset?limit=100&id={event.spec.event_id}{closed}")
+
+    def admit(self, event: LiveEvent) -> None:
+        """Open an event and give it the first connection with room for all its tokens."""
+        need = 2 * len(event.legs)
+        able = (at for at, used in enumerate(self.conns) if used + need <= TOKENS_PER_CONNECTION)
+        conn = next(able, len(self.conns))
+        if conn == len(self.conns):
+            self.conns.append(0)
+        self.conns[conn] += need
+        event.conn = conn
+        self.events[event.spec.event_id] = event
+        for leg in event.legs:
+            leg.seen = leg.touch
+
+    def dismiss(self, event: LiveEvent) -> None:
+        """Forget an event that is over."""
+        self.conns[event.conn] -= 2 * len(event.legs)
+        del self.events[event.spec.event_id]
+
+    def _watch(self, event: LiveEvent, first: int, last: int) -> None:
+        found = event.mispriced()
+        for kind in [kind for kind in event.windows if kind not in found]:
+            self.close_window(event.windows.pop(kind), at=last)
+        for kind, tokens in found.items():
+            if kind not in event.windows:
+                family = event.cause or "spontaneous"
+                event.windows[kind] = self.open_window(event, family, kind, tokens, at=first)
+
+    def open_window(
+        self, event: LiveEvent, family: str, kind: str, tokens: tuple[str, ...], *,
+        at: int | None = None, lasts: int = SECOND,
+    ) -> int:  # fmt: skip
+        """Log that an event looks mispriced; gives the row's place in the log."""
+        t0 = at or self._received
+        planted = family in PLANTED
+        row = Truth(family, kind, event.spec.event_id, tokens, t0, t0 + lasts, planted)
+        self.truth.append(row)
+        return len(self.truth) - 1
+
+    def close_window(self, place: int, *, at: int | None = None) -> None:
+        """Log when it ended."""
+        self.truth[place] = replace(self.truth[place], t1=at or self._received)
