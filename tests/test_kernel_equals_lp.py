@@ -19,7 +19,10 @@ from tests.worlds import event_view, market_view
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 ALL = Limits(min_profit=Decimal(0), min_edge_bps=Decimal(0))
-FEES = [Fee(Decimal(rate), e) for rate, e in (("0", 1), ("0.03", 1), ("0.05", 1), ("0.07", 1), ("0.25", 2))]
+FEES = [
+    Fee(Decimal(rate), e)
+    for rate, e in (("0", 1), ("0.03", 1), ("0.05", 1), ("0.07", 1), ("0.25", 2))
+]
 EVENTS = 2_000
 
 
@@ -35,9 +38,7 @@ def random_event(seed: int) -> EventView:
     for number, chance in enumerate(fair):
         middle = min(max(chance + tilt + rng.gauss(0, 0.01), 0.02), 0.98)
         asks, bids = _ladders(rng, middle, tick)
-        markets.append(
-            market_view(number, asks, bids, fee=rng.choice(FEES), tick=tick, min_size=0)
-        )
+        markets.append(market_view(number, asks, bids, fee=rng.choice(FEES), tick=tick, min_size=0))
     return event_view(markets)
 
 
@@ -82,7 +83,9 @@ def exact_worst(finding: Finding, view: EventView) -> Decimal:
         worlds.append("none")
     return min(
         sum(
-            leg.size for leg in finding.legs if (leg.token_id in yes_token) == (leg.market_id == won)
+            leg.size
+            for leg in finding.legs
+            if (leg.token_id in yes_token) == (leg.market_id == won)
         )
         for won in worlds
     )

@@ -163,8 +163,11 @@ def _hopeless(outcomes: _Set) -> bool:
     """Say that the basket could not pay even if legs without an offer were nearly free.
 
     Such a leg sells no lower than one tick above its own bid. A leg that is
-    without an offer because its book is not trusted tells nothing at all.
+    without an offer because its book is not trusted tells nothing at all, and
+    neither does a set of which most legs are unseen.
     """
+    if 2 * sum(1 for yes in outcomes.yes if yes.ladder) < len(outcomes.yes):
+        return True
     cheapest = 0.0
     for yes, no in zip(outcomes.yes, outcomes.no, strict=True):
         if yes.ladder:

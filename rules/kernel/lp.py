@@ -13,8 +13,8 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog  # type: ignore[import-untyped]
-from scipy.sparse import csr_array, hstack, vstack  # type: ignore[import-untyped]
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, hstack, vstack
 
 from markets.fills import SIZE_ONE, depth_of
 from markets.listing import MarketTerms
