@@ -75,12 +75,7 @@ def test_the_order_of_outcomes_means_nothing(view, random):
     shuffled = list(view.markets)
     random.shuffle(shuffled)
 
-    same = found(with_markets(view, shuffled))
-
-    before = found(view)
-    # Of several equally bad states either may be named.
-    ignore = None if before is None else before.certificate
-    assert (same and replace(same, certificate=ignore)) == before
+    assert found(with_markets(view, shuffled)) == found(view)
 
 
 @given(ladders(300, 520), ladders(420, 700), st.sampled_from(RATES))

@@ -149,7 +149,7 @@ def _yes_basket(outcomes: _Set, *, at: datetime, limits: Limits) -> Finding | No
         plan,
         kind="yes_basket",
         event_id=outcomes.event.event_id or None,
-        worst_state=state_text(plan.offers[0].terms, plan.offers[0].outcome),
+        worst_state=min(state_text(each.terms, each.outcome) for each in plan.offers),
         states=len(outcomes.yes),
         at=at,
         limits=limits,
@@ -210,12 +210,16 @@ def _no_basket(outcomes: _Set, *, at: datetime, limits: Limits) -> Finding | Non
         plan = _no_plan(priced, limits)  # what the gates stop
         if plan is None or not plan.gates:
             return None
-    largest = max(zip(plan.sizes, plan.offers, strict=True), key=lambda pair: pair[0])[1]
+    lost = [
+        state_text(each.terms, 1 - each.outcome)
+        for each, size in zip(plan.offers, plan.sizes, strict=True)
+        if size == max(plan.sizes)
+    ]
     return finding_of(
         plan,
         kind="no_basket",
         event_id=outcomes.event.event_id or None,
-        worst_state=state_text(largest.terms, 1 - largest.outcome),
+        worst_state=min(lost),
         states=len(outcomes.no) + 1,
         at=at,
         limits=limits,

@@ -139,7 +139,7 @@ def _plan(problem: _Problem, offers: tuple[Offer, ...], limits: Limits) -> Plan 
         return None
     payoffs = _columns(problem, offers)
     budget = None if limits.capital is None else float(limits.capital)
-    sizes = _solve(offers, payoffs, budget)
+    sizes = best_sizes(offers, payoffs, budget)
 
     def worst(lots: Sequence[int]) -> int:
         return int((payoffs @ np.array(lots, dtype=np.int64)).min())
@@ -166,11 +166,14 @@ def _worst_state(problem: _Problem, plan: Plan) -> str:
 # --- the program ---------------------------------------------------------------------
 
 
-def _solve(offers: Sequence[Offer], payoffs: Payoffs, budget: float | None) -> list[int]:
-    """Return the best sizes in 1e-6 shares, adding states until none is worse than planned."""
+def best_sizes(offers: Sequence[Offer], payoffs: Payoffs, budget: float | None) -> list[int]:
+    """Return the best size of each offer in 1e-6 shares; `payoffs` has a row per state.
+
+    Starts with some states and adds those that turn out worse than planned.
+    """
     used = np.arange(min(FIRST_STATES, len(payoffs)))
     while True:
-        sizes, promised = _solve_for(offers, payoffs[used], budget)
+        sizes, promised = _optimum(offers, payoffs[used], budget)
         outcome = payoffs @ sizes
         worst = np.argsort(outcome, kind="stable")[:MORE_STATES]
         broken = worst[outcome[worst] < promised - 1e-6 * max(1.0, promised)]
@@ -182,7 +185,7 @@ def _solve(offers: Sequence[Offer], payoffs: Payoffs, budget: float | None) -> l
     return [min(unit, depth_of(each.ladder)) for unit, each in zip(units, offers, strict=True)]
 
 
-def _solve_for(
+def _optimum(
     offers: Sequence[Offer], payoffs: Payoffs, budget: float | None
 ) -> tuple[NDArray[np.float64], float]:
     """Maximise w - cost with w at most the payoff in each state; return shares and w.
