@@ -1,0 +1,178 @@
+"""`/metrics` for Prometheus, under the names that dashboards already use.
+
+What happens in this process is counted here. What is a state of the desk is read
+from the database at each scrape, so it is true whichever process answers and
+after every restart.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterator
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.core.signals import request_started
+from django.db import DatabaseError
+from django.db.models import Count, Max
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from markets.models import Quote
+from mpx_site import health
+from mpx_site.api_answers import problem_response
+from mpx_site.portal.desk import Desk, Pulse
+from rules.models import Rule
+
+# A second series per counter that nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY = CollectorRegistry()
+MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # set: the counters of all processes on this host
+NO_TOKENS = frozenset({"", "change-me"})
+
+INGEST_LATENCY_MS = Histogram(
+    "mpx_ingest_latency_ms",
+    "From asking the venue to having read its answer.",
+    ("source",),
+    buckets=(5, 10, 25, 50, 100, 250, 500, 1000, 2000),
+    registry=REGISTRY,
+)
+ORDER_INTENTS = Counter(
+    "mpx_order_intents_total",
+    "Order intents that reached a status.",
+    ("status",),
+    registry=REGISTRY,
+)
+TELEGRAM_FAILURES = Counter(
+    "mpx_telegram_failures_total", "Messages that Telegram did not take.", registry=REGISTRY
+)
+REQUESTS = Counter("mpx_requests_total", "HTTP requests begun.", registry=REGISTRY)
+FEED_CLIENTS = Gauge(
+    "mpx_ws_clients",
+    "Clients of the live feed.",
+    registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+FEED_DROPPED = Counter(
+    "mpx_ws_dropped_total", "Clients closed by the live feed.", ("class",), registry=REGISTRY
+)
+
+
+def count_request(**_: object) -> None:
+    REQUESTS.inc()
+
+
+request_started.connect(count_request, dispatch_uid="mpx_requests_total")
+
+
+class DeskCollector(Collector):
+    """The desk's state as the database has it; with no database, only that it is unwell."""
+
+    def describe(self) -> list[Metric]:
+        return []  # nothing is asked of the database while the registry is put together
+
+    def collect(self) -> Iterator[Metric]:
+        found = health.examine()
+        yield GaugeMetricFamily(
+            "mpx_health", "1 while database and rules are well.", int(found.status == "ok")
+        )
+        if not found.database:
+            return
+        try:
+            yield from [rule_evaluation(found.pulses), last_tick(Desk(at=found.at)), signals()]
+        except DatabaseError:
+            return  # it went away meanwhile; the next scrape says so in mpx_health
+
+
+def rule_evaluation(pulses: tuple[Pulse, ...]) -> Metric:
+    """Return count and sum from the stream's heartbeat, which counts since its own start."""
+    family = HistogramMetricFamily("mpx_rule_eval_ms", "From a frame to its findings.")
+    told = pulses[0].detail
+    frames, mean_us = told.get("frames"), told.get("mean_us")
+    if isinstance(frames, int) and isinstance(mean_us, int | float):
+        family.add_metric([], [("+Inf", frames)], sum_value=frames * mean_us / 1_000)
+    return family
+
+
+def last_tick(desk: Desk) -> Metric:
+    """Return when the newest quote changed; no sample before the first, for no data is not 0."""
+    family = GaugeMetricFamily(
+        "mpx_ingest_last_tick_timestamp", "Unix time of the newest quote.", labels=("source",)
+    )
+    newest = Quote.objects.aggregate(at=Max("at"))["at"]
+    if newest is not None:
+        family.add_metric([desk.source], newest.timestamp())
+    return family
+
+
+def signals() -> Metric:
+    """Return the signals on record by rule; pruning them looks to Prometheus like a restart."""
+    family = CounterMetricFamily("mpx_signals", "Signals opened.", labels=("rule",))
+    for code, number in Rule.objects.annotate(n=Count("signals")).values_list("code", "n"):
+        family.add_metric([code], number)
+    return family
+
+
+REGISTRY.register(DeskCollector())
+ProcessCollector(registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """Return everything in Prometheus's text format."""
+    if MULTIPROC not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(DeskCollector())
+    return generate_latest(registry)
+
+
+@login_not_required
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Serve this machine, or whoever has the token."""
+    if not (_is_local(request) or _has_token(request)):
+        detail = "Scrape from this machine, or send ADMIN_API_TOKEN as a bearer token."
+        return problem_response(
+            request, HTTPStatus.FORBIDDEN, code="metrics_are_private", detail=detail
+        )
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _is_local(request: HttpRequest) -> bool:
+    """Say whether the caller is on this machine; a proxy on it speaks for somebody else."""
+    forwarded = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+    if any(header in request.META for header in forwarded):
+        return False
+    try:
+        address: Any = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return bool(address.is_loopback)
+
+
+def _has_token(request: HttpRequest) -> bool:
+    if settings.ADMIN_API_TOKEN in NO_TOKENS:
+        return False
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    sent = request.headers.get("X-API-Key", bearer)
+    return hmac.compare_digest(sent.encode(), settings.ADMIN_API_TOKEN.encode())
