@@ -12,18 +12,18 @@ from decimal import Decimal, InvalidOperation
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.listing import MarketTerms
-from markets.polymarket.wire import Message, Row, book_hash
+from markets.polymarket.wire import Change, Message, Row, book_hash
 
 NO_BID = 0
 NO_ASK = PRICE_ONE
+MAX_SIZE = 1e12  # shares; far above all money there is
 
 PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1))
-# Price text to 1e-4 USD, and to its mirror 1 - p. Levels lie strictly between 0 and 1.
-_LEVEL = {PRICE_TEXT[p]: p for p in range(1, PRICE_ONE)}
+# Price text to 1e-4 USD. Levels lie strictly between 0 and 1; the touch of an empty side is
+# "0" for a bid and "1" for an ask. One table for all, because it is what stays in the cache.
+_PRICE = {text: p for p, text in enumerate(PRICE_TEXT)}
+_LEVEL = {text: p for text, p in _PRICE.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
-# The touch as the feed states it: an empty side is "0" for the bid, "1" for the ask, or "".
-_BID = {**_LEVEL, "0": NO_BID, "": NO_BID}
-_ASK = {**_LEVEL, "1": NO_ASK, "0": NO_ASK, "": NO_ASK}
 
 
 class BadValue(Exception):
@@ -57,13 +57,16 @@ class Book:
         "bids",
         "condition_id",
         "epoch",
+        "evaluable",
         "group",
         "hash",
         "hash_token",
+        "hot",
         "last_trade_price",
         "leg",
         "market_id",
         "min_order_size",
+        "moved",
         "neg_risk",
         "received",
         "snapshot_at",
@@ -93,10 +96,13 @@ class Book:
         self.last_trade_price = ""
         self.received = 0  # unix ns of the last frame about it
         self.state_note = "awaiting"  # "" while deltas may be applied
+        self.evaluable = False  # `state` is fresh
         self.split = False  # the last frame spoke of a touch we do not hold
         self.epoch = 0  # grows with every snapshot that ended a gap
         self.group: object = None  # what the engine watches it for
         self.leg = 0
+        self.moved = False  # its top changed since it was last taken (see `Books.take_moved`)
+        self.hot = False  # whoever watches it wants every change, not only of the touch
 
     def __repr__(self) -> str:
         return f"<Book {self.market_id} {PRICE_TEXT[self.bid]}/{PRICE_TEXT[self.ask]} {self.state}>"
@@ -109,15 +115,12 @@ class Book:
             return "crossed"
         return "batch" if self.split else "fresh"
 
-    @property
-    def evaluable(self) -> bool:
-        return not self.state_note and not self.split and self.bid < self.ask
-
     def mark(self, state: str) -> None:
         """Distrust the book (`stale` or `awaiting`) until its next snapshot."""
         self.state_note = state
+        self.evaluable = False
 
-    def snapshot(self, message: Message, *, received: int) -> None:
+    def snapshot(self, message: Message, received: int) -> None:
         """Replace both ladders by a full book of either outcome."""
         if message.asset_id == self.token0:
             bids, asks = _ladder(message.bids, _LEVEL), _ladder(message.asks, _LEVEL)
@@ -137,36 +140,46 @@ class Book:
         self.version = message.version
         self.snapshot_at = message.timestamp
         self.state_note, self.split = "", False
-        self._stamp(message.asset_id, message.hash, message.timestamp, received)
+        self.evaluable = self.bid < self.ask
+        self.hash_token, self.hash = message.asset_id, message.hash
+        self.timestamp, self.received = message.timestamp, received
 
-    def change(self, message: Message, *, received: int) -> None:
-        """Apply the entries of one price_change; both outcomes' entries say the same thing."""
+    def change(self, message: Message, received: int) -> bool:
+        """Apply the entries of one price_change; both outcomes' entries say the same thing.
+
+        Return whether the touch, or whether it may be evaluated, is another now.
+        """
         if self.state_note or message.timestamp < self.snapshot_at:
-            return  # waiting for a snapshot, or older than the one we have
+            return False  # waiting for a snapshot, or older than the one we have
         bids, asks, token0 = self.bids, self.asks, self.token0
+        bid_before, ask_before, evaluable_before = self.bid, self.ask, self.evaluable
         change = None
-        for change in message.price_changes:
-            size = change.size
+        price = -1
+        size = ""
+        for change in message.price_changes or ():
+            level = _LEVEL.get(change.price) or _level(change.price)
             if change.asset_id == token0:
-                price = _LEVEL.get(change.price) or _level(change.price)
+                price, size, token = level, change.size, token0
                 buys = change.side == "BUY"
-            elif change.asset_id == self.token1:
-                price = _MIRROR.get(change.price) or PRICE_ONE - _level(change.price)
+            elif change.asset_id == (token := self.token1):
+                level = PRICE_ONE - level
+                if level == price and change.size == size:
+                    continue  # the other half of the entry before it
+                price, size = level, change.size
                 buys = change.side == "SELL"
             else:
                 raise BadValue("asset_id", change.asset_id)
             if not buys and change.side not in ("BUY", "SELL"):
                 raise BadValue("side", change.side)
-            gone = size == "0" if size.isdigit() else _is_zero(size)
             if buys:
-                if gone:
+                if size == "0" or _is_zero(size):
                     if bids.pop(price, None) is not None and price == self.bid:
                         self.bid = max(bids, default=NO_BID)
                 else:
                     bids[price] = size
                     if price > self.bid:
                         self.bid = price
-            elif gone:
+            elif size == "0" or _is_zero(size):
                 if asks.pop(price, None) is not None and price == self.ask:
                     self.ask = min(asks, default=NO_ASK)
             else:
@@ -174,24 +187,31 @@ class Book:
                 if price < self.ask:
                     self.ask = price
         if change is None:
-            return
+            return False
         # Every frame of a same-millisecond batch states the touch after the whole batch.
-        if not change.best_bid and not change.best_ask:
-            self.split = False
-        elif change.asset_id == token0:
-            self.split = (
-                _BID.get(change.best_bid) != self.bid or _ASK.get(change.best_ask) != self.ask
-            )
-        else:
-            self.split = (
-                _BID.get(change.best_bid) != PRICE_ONE - self.ask
-                or _ASK.get(change.best_ask) != PRICE_ONE - self.bid
-            )
-        self._stamp(change.asset_id, change.hash, message.timestamp, received)
+        bid, ask = _PRICE.get(change.best_bid, NO_BID), _PRICE.get(change.best_ask, NO_ASK)
+        if token is not token0:
+            bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
+        self.split = bid != self.bid or ask != self.ask
+        if self.split:
+            self.split = not self._states_no_more(change, token)
+        self.evaluable = not self.split and self.bid < self.ask
+        self.hash_token, self.hash = token, change.hash
+        self.timestamp, self.received = message.timestamp, received
+        return (
+            self.bid != bid_before
+            or self.ask != ask_before
+            or self.evaluable is not evaluable_before
+        )
 
-    def _stamp(self, token: str, digest: str, timestamp: str, received: int) -> None:
-        self.hash_token, self.hash = token, digest
-        self.timestamp, self.received = timestamp, received
+    def _states_no_more(self, change: Change, token: str) -> bool:
+        """Say whether an entry agrees after all: an empty side has several spellings."""
+        if not change.best_bid and not change.best_ask:
+            return True  # this feed does not state the touch
+        bid, ask = _touch(change.best_bid, NO_BID), _touch(change.best_ask, NO_ASK)
+        if token != self.token0:
+            bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
+        return bid == self.bid and ask == self.ask
 
     def asks_of(self, outcome: int) -> Ladder:
         """Return what can be bought of an outcome, best price first."""
@@ -241,15 +261,38 @@ def size_units(size: str) -> int:
     return round(float(size) * SIZE_ONE)
 
 
-def _ladder(rows: list[Row], prices: dict[str, int]) -> dict[int, str]:
+def _ladder(rows: list[Row] | None, prices: dict[str, int]) -> dict[int, str]:
+    """Read one side of a snapshot; levels of size zero are left out."""
+    if not rows:
+        return {}
+    try:
+        ladder = {prices[row.price]: row.size for row in rows}
+        sizes = tuple(map(float, ladder.values()))
+    except (KeyError, ValueError):
+        return _odd_ladder(rows, prices)
+    if min(sizes) > 0 and sum(sizes) < MAX_SIZE:  # a NaN makes the sum fail this
+        return ladder
+    return _odd_ladder(rows, prices)
+
+
+def _odd_ladder(rows: list[Row], prices: dict[str, int]) -> dict[int, str]:
+    """Read a side that has a phantom level or an unusual spelling; raise `BadValue`."""
     ladder = {}
     for row in rows:
-        price = prices.get(row.price)
-        if price is None:
-            price = _level(row.price) if prices is _LEVEL else PRICE_ONE - _level(row.price)
+        level = prices.get(row.price) or _level(row.price)
+        if prices is _MIRROR and row.price not in prices:
+            level = PRICE_ONE - level
         if not _is_zero(row.size):
-            ladder[price] = row.size
+            ladder[level] = row.size
     return ladder
+
+
+def _touch(text: str, empty: int) -> int:
+    """Read a stated best price; an empty side is "", "0" or "1"."""
+    try:
+        return _level(text)
+    except BadValue:
+        return empty
 
 
 def _level(text: str) -> int:
@@ -264,8 +307,10 @@ def _level(text: str) -> int:
 
 
 def _is_zero(size: str) -> bool:
-    whole, _, part = size.partition(".")
-    digits = whole + part
-    if not (digits.isdigit() and digits.isascii()):
+    try:
+        value = float(size)
+    except ValueError:
+        raise BadValue("size", size) from None
+    if not 0 <= value < MAX_SIZE:
         raise BadValue("size", size)
-    return not digits.strip("0")
+    return value == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -24,7 +24,8 @@ class Books:
         self.problems = problems
         self.by_market: dict[str, Book] = {}  # by condition id, as the feed names them
         self.by_token: dict[str, Book] = {}
-        self.counts: Counter[str] = Counter()  # messages by event type, "unknown_market", ...
+        self.counts: Counter[str] = Counter()  # by event type, price_change aside
+        self.moved: list[Book] = []  # since they were last taken
         self.frames = 0
         self.on_listing: Callable[[str, bytes, int], None] | None = None
 
@@ -46,55 +47,84 @@ class Books:
             self.by_token.pop(book.token0, None)
             self.by_token.pop(book.token1, None)
 
-    def feed(self, body: bytes, received: int) -> list[Book]:
-        """Apply one WebSocket frame and return the books it may have changed."""
+    def feed(self, body: bytes, received: int) -> Sequence[Book]:
+        """Apply one WebSocket frame and return the books to look at.
+
+        These are the ones whose touch or state is another now, and those that
+        somebody wants to see at every change (`Book.hot`).
+        """
         self.frames += 1
-        if self.frames % SAMPLE_EVERY == 0:
+        if not self.frames % SAMPLE_EVERY:
             self._look_for_unknown_fields(body, received)
         try:
             decoded = wire.decode_frame(body)
         except msgspec.DecodeError:
             return self._feed_piecewise(body, received)
-        if type(decoded) is list:
-            touched = [self._apply(message, body, received) for message in decoded]
-            return [book for book in dict.fromkeys(touched) if book is not None]
-        book = self._apply(decoded, body, received)  # type: ignore[arg-type]
-        return [book] if book is not None else []
+        if type(decoded) is wire.Message:
+            return self._apply((decoded,), body, received)
+        return self._apply(decoded, body, received)  # type: ignore[arg-type]
 
-    def feed_answer(self, body: bytes, received: int) -> list[Book]:
+    def answer(self, body: bytes, received: int) -> Sequence[Book]:
         """Apply a `/books` or `/book` answer and return the books it gave."""
         try:
             decoded = wire.decode_frame(body)
         except msgspec.DecodeError:
             return self._feed_piecewise(body, received)
         messages = decoded if isinstance(decoded, list) else [decoded]
-        touched = []
         for message in messages:
             message.event_type = "book"
-            touched.append(self._apply(message, body, received))
-        return [book for book in dict.fromkeys(touched) if book is not None]
+        return self._apply(messages, body, received)
 
-    def _apply(self, message: wire.Message, body: bytes, received: int) -> Book | None:
+    def _apply(
+        self, messages: Sequence[wire.Message], body: bytes, received: int
+    ) -> Sequence[Book]:
+        """Apply decoded messages in their order. One function, because it is the hot one."""
+        look: list[Book] = []
+        for message in messages:
+            book = self.by_market.get(message.market)
+            if book is None:
+                self._not_about_a_book(message, body, received)
+                continue
+            try:
+                if message.event_type == "price_change":
+                    moved = book.change(message, received)
+                else:
+                    moved = self._rarer(message, book, body, received)
+            except BadValue as error:
+                moved = True
+                book.mark("stale")
+                self._note(
+                    "bad_value", received, subject=book.market_id, detail=str(error), body=body
+                )
+            if moved and not book.moved:
+                book.moved = True
+                self.moved.append(book)
+            if (moved or book.hot) and book not in look:
+                look.append(book)
+        return look
+
+    def take_moved(self) -> list[Book]:
+        """Hand over the books whose top changed since the last call."""
+        moved, self.moved = self.moved, []
+        for book in moved:
+            book.moved = False
+        return moved
+
+    def _rarer(self, message: wire.Message, book: Book, body: bytes, received: int) -> bool:
+        """Apply what is not a price_change; return whether it changed the book."""
         event = message.event_type
-        book = self.by_market.get(message.market)
-        if book is None or event not in wire.BOOK_EVENTS:
+        if event not in wire.BOOK_EVENTS:
             self._not_about_a_book(message, body, received)
-            return None
+            return False
         self.counts[event] += 1
-        try:
-            if event == "price_change":
-                book.change(message, received=received)
-            elif event == "book":
-                book.snapshot(message, received=received)
-            elif event == "tick_size_change":
-                book.mark("awaiting")
-                book.tick_size = message.new_tick_size or book.tick_size
-            else:
-                return None  # trades and best_bid_ask come with frames that say more
-        except BadValue as error:
-            book.mark("stale")
-            self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
-        return book
+        if event == "book":
+            book.snapshot(message, received)
+        elif event == "tick_size_change":
+            book.mark("awaiting")
+            book.tick_size = message.new_tick_size or book.tick_size
+        else:  # trades and best_bid_ask come with frames that say more
+            return False
+        return True
 
     def _not_about_a_book(self, message: wire.Message, body: bytes, received: int) -> None:
         event = message.event_type
@@ -108,15 +138,15 @@ class Books:
             self.counts["unknown_event"] += 1
             self._note("unknown_event", received, subject=event or "(none)", body=body)
 
-    def _feed_piecewise(self, body: bytes, received: int) -> list[Book]:
+    def _feed_piecewise(self, body: bytes, received: int) -> Sequence[Book]:
         """Apply what can be read of a frame that does not decode as a whole."""
         try:
             pieces = wire.split_frame(body)
         except msgspec.DecodeError as error:
             self._note("bad_frame", received, detail=str(error), body=body)
             self._distrust(body)
-            return []
-        touched = []
+            return ()
+        touched: list[Book] = []
         for piece in pieces:
             try:
                 message = wire.decode_message(piece)
@@ -124,8 +154,8 @@ class Books:
                 self._note("bad_frame", received, detail=str(error), body=bytes(piece))
                 self._distrust(bytes(piece))
                 continue
-            touched.append(self._apply(message, bytes(piece), received))
-        return [book for book in dict.fromkeys(touched) if book is not None]
+            touched += self._apply((message,), bytes(piece), received)
+        return touched
 
     def _distrust(self, body: bytes) -> None:
         """Mark the book that an unreadable message names: we no longer know its state."""

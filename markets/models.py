@@ -38,6 +38,32 @@ class MarketQuerySet(models.QuerySet["Market"]):
     def tradable(self) -> MarketQuerySet:
         return self.filter(state=Market.State.TRADABLE)
 
+    def asked(self, *, search: str = "", state: str = "") -> MarketQuerySet:
+        """Return what fits; `search` is an id, or words of the question, label or event."""
+        found = self.filter(state=state) if state else self.all()
+        if not search:
+            return found
+        return found.filter(
+            Q(id=search)
+            | Q(question__icontains=search)
+            | Q(label__icontains=search)
+            | Q(event__title__icontains=search)
+        )
+
+    def sorted_by(self, by: str) -> MarketQuerySet:
+        """Return most liquid first, or by `ends` or `name`."""
+        first = {"ends": F("end_at").asc(nulls_last=True), "name": F("question").asc()}.get(by)
+        return self.listed() if first is None else self.listed().order_by(first, "id")
+
+    def of_event(self, event_id: str) -> MarketQuerySet:
+        """Return an event's markets with quotes and outcomes, dearest first."""
+        return (
+            self.filter(event=event_id)
+            .select_related("event", "quote")
+            .prefetch_related("outcomes")
+            .order_by(F("quote__bid").desc(nulls_last=True), "id")
+        )
+
 
 class Market(models.Model):
     """One condition with two outcomes."""
@@ -112,7 +138,7 @@ class Quote(models.Model):
     bid_size = models.DecimalField(**SIZE, null=True)
     ask_size = models.DecimalField(**SIZE, null=True)
     state = models.CharField(max_length=12, help_text="fresh, stale, awaiting, crossed or batch")
-    at = models.DateTimeField(help_text="When the last frame about it arrived.")
+    at = models.DateTimeField(help_text="When it last changed.")
 
     def __str__(self) -> str:
         return f"{self.bid} / {self.ask} ({self.state})"

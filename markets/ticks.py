@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +9,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from markets.book import NO_ASK, NO_BID, Book
+from markets.books import Books
 from markets.fills import PRICE_ONE
 from markets.frames import moment
 from markets.models import Quarantine, Quote, Tick
@@ -30,25 +30,19 @@ class Top:
 
 
 class TickSampler:
-    """Remembers which books moved and, once a second, what is worth keeping of them."""
+    """Knows what of each book was kept last, so that only changes are kept."""
 
     def __init__(self) -> None:
-        self._moved: dict[str, Book] = {}
         self._kept: dict[str, tuple[object, ...]] = {}
 
-    def saw(self, books: Iterable[Book]) -> None:
-        for book in books:
-            self._moved[book.market_id] = book
-
-    def take(self) -> list[Top]:
-        """Return the tops that changed since they were last taken."""
+    def take(self, books: Books) -> list[Top]:
+        """Return the tops that changed since the last call."""
         tops = []
-        for book in self._moved.values():
+        for book in books.take_moved():
             seen = (book.bid, book.ask, book.state)
             if self._kept.get(book.market_id) != seen:
                 self._kept[book.market_id] = seen
                 tops.append(top_of(book))
-        self._moved.clear()
         return tops
 
 

@@ -69,12 +69,12 @@ class Watch:
 
     __slots__ = (
         "active",
-        "asks",
-        "bids",
+        "alone",
         "books",
         "costs",
         "gain",
         "gains",
+        "hot",
         "inverted",
         "legs",
         "rules",
@@ -89,50 +89,55 @@ class Watch:
         self.terms = terms
         self.subject = terms.event_id if isinstance(terms, EventTerms) else terms.market_id
         self.legs = legs
+        self.alone = isinstance(terms, MarketTerms)
         self.rules: tuple[ActiveRule, ...] = ()
         self.books: list[Book] = []
         self.tables = [cost_table(leg.fee or FREE) for leg in legs]
         self.inverted = [yes_outcome(leg) == 1 for leg in legs]
         self.costs = [UNUSABLE] * len(legs)
         self.gains = [0.0] * len(legs)
-        self.bids = [-1] * len(legs)
-        self.asks = [-1] * len(legs)
         self.total = UNUSABLE * len(legs)
         self.gain = 0.0
         self.updates = 0
         self.active = False  # the last look found something
+        self.hot = False  # to be looked at on every change of a leg, depth included
 
     def take(self, book: Book) -> None:
         """Bring the sums up to date with a book's touch."""
         leg = book.leg
-        if self.legs[leg].untradable in GIVEN_NO:
-            self.total -= self.costs[leg]
-            self.costs[leg] = 0.0
-            return
         bid, ask = (book.bid, book.ask) if book.evaluable else (NO_BID, NO_ASK)
-        if bid == self.bids[leg] and ask == self.asks[leg]:
-            return
-        self.bids[leg], self.asks[leg] = bid, ask
         if self.inverted[leg]:
             bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
         table = self.tables[leg]
         cost = UNUSABLE if ask == NO_ASK else table[ask]
         gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
+        if self.legs[leg].untradable in GIVEN_NO:
+            cost = gain = 0.0
         self.total += cost - self.costs[leg]
         self.gain += gain - self.gains[leg]
         self.costs[leg], self.gains[leg] = cost, gain
         self.updates += 1
         if self.updates % REFRESH == 0:
             self.total, self.gain = sum(self.costs), sum(self.gains)
+        self._heat()
+
+    def found(self, anything: bool) -> None:
+        """Note whether the last look found something."""
+        self.active = anything
+        self._heat()
+
+    def _heat(self) -> None:
+        hot = self.active or self.could_pay
+        if hot is not self.hot:
+            self.hot = hot
+            for book in self.books:
+                book.hot = hot
 
     @property
     def could_pay(self) -> bool:
+        if self.alone:  # one YES and one NO: only a crossed book could do that
+            return self.total < self.gain - TOLERANCE
         return self.total < 1.0 - TOLERANCE or self.gain > 1.0 + TOLERANCE
-
-    def view(self) -> EventView:
-        terms = self.terms
-        assert isinstance(terms, EventTerms)
-        return EventView(terms, tuple(map(market_view, self.legs, self.books)))
 
 
 def market_view(terms: MarketTerms, book: Book) -> MarketView:
@@ -151,7 +156,6 @@ class Engine:
         self.rules = tuple(rules)
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
-        self.evaluations = 0  # touches checked
 
     def watch_event(self, terms: EventTerms, books: dict[str, Book]) -> list[Watch]:
         """Start watching an event, or take over its new terms.
@@ -174,30 +178,26 @@ class Engine:
 
     def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
         before = self.watches.get(watch.subject)
-        watch.active = before.active if before else False
         watch.rules, watch.books = rules, books
+        watch.found(before.active if before else False)
         for number, book in enumerate(books):
-            book.group, book.leg = watch, number
+            book.group, book.leg, book.hot = watch, number, watch.hot
             watch.take(book)
         self.watches[watch.subject] = watch
         return watch
 
     def look(self, books: Iterable[Book], *, at: int) -> list[Sighting]:
         """Return what is seen on every watch that these books changed."""
-        sightings: list[Sighting] = []
         due: dict[str, Watch] = {}
         for book in books:
             watch = book.group
-            if watch is None:
-                continue
-            self.evaluations += 1
-            watch.take(book)
-            # Depth counts too while a basket could pay, not only the touch.
-            if watch.could_pay or watch.active:
-                due[watch.subject] = watch
-        for watch in due.values():
-            sightings += self.look_at(watch, at=at)
-        return sightings
+            if isinstance(watch, Watch):
+                watch.take(book)
+                if watch.hot:
+                    due[watch.subject] = watch
+        if not due:
+            return []
+        return [seen for watch in due.values() for seen in self.look_at(watch, at=at)]
 
     def look_at(self, watch: Watch, *, at: int) -> list[Sighting]:
         """Walk the depth of one watch for every rule."""
@@ -206,7 +206,7 @@ class Engine:
         else:
             self.looks += 1
             seen = [self._sighting(rule, watch, at) for rule in watch.rules]
-        watch.active = any(sighting.findings for sighting in seen)
+        watch.found(any(sighting.findings for sighting in seen))
         return seen
 
     def _sighting(self, rule: ActiveRule, watch: Watch, at: int) -> Sighting:
@@ -220,7 +220,8 @@ class Engine:
         """Run the kernel over a watch as it is at a time (unix ns)."""
         when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
         if isinstance(watch.terms, EventTerms):
-            return detect_event(watch.view(), at=when, limits=limits)
+            views = tuple(map(market_view, watch.legs, watch.books))
+            return detect_event(EventView(watch.terms, views), at=when, limits=limits)
         return detect_market(market_view(watch.terms, watch.books[0]), at=when, limits=limits)
 
     def scan(self, *, at: int) -> list[Sighting]:

@@ -100,7 +100,7 @@ class Episodes:
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], dict[str, Episode]] = {}
-        self._fading: dict[str, Episode] = {}  # by key; gone, but maybe only for a moment
+        self.fading: dict[str, Episode] = {}  # by key; gone, but maybe only for a moment
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
@@ -113,21 +113,21 @@ class Episodes:
             for kind, episode in episodes.items():
                 if kind not in seen and episode.fading_since is None:
                     episode.fading_since, episode.why = at, sighting.why
-                    self._fading[episode.key] = episode
+                    self.fading[episode.key] = episode
             for finding in sighting.findings:
                 yield from self._see(episodes, sighting, finding, at=at)
 
     def advance(self, *, at: int) -> Iterator[SignalChange]:
         """Close what has been gone for longer than `LINGER_NS`; call before each frame."""
-        if not self._fading:
+        if not self.fading:
             return
-        for episode in sorted(self._fading.values(), key=lambda e: (e.fading_since, e.key)):
+        for episode in sorted(self.fading.values(), key=lambda e: (e.fading_since, e.key)):
             if episode.fading_since is not None and at - episode.fading_since >= LINGER_NS:
                 yield self._close(episode, at=at, why="")
 
     def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
         """Close everything, as when the process stops: what is fading first."""
-        fading = sorted(self._fading.values(), key=lambda e: (e.fading_since, e.key))
+        fading = sorted(self.fading.values(), key=lambda e: (e.fading_since, e.key))
         episodes = [episode for kinds in self._open.values() for episode in kinds.values()]
         others = [episode for episode in episodes if episode.fading_since is None]
         for episode in (*fading, *sorted(others, key=lambda e: (e.opened_at, e.key))):
@@ -135,7 +135,7 @@ class Episodes:
 
     def _close(self, episode: Episode, *, at: int, why: str) -> SignalChange:
         """End an episode at the moment it was last seen, if it is already gone."""
-        self._fading.pop(episode.key, None)
+        self.fading.pop(episode.key, None)
         del self._open[episode.rule.code, episode.subject][episode.finding.kind]
         ended = at if episode.fading_since is None else episode.fading_since
         return self._change("closed", episode, at=ended, why=episode.why or why)
@@ -149,7 +149,7 @@ class Episodes:
             episodes[finding.kind] = episode = self._opened(sighting, finding, level, at)
             yield self._change("opened", episode, at=at)
             return
-        self._fading.pop(episode.key, None)
+        self.fading.pop(episode.key, None)
         episode.fading_since, episode.why = None, ""
         episode.finding, episode.level = finding, level
         episode.observations += 1

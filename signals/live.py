@@ -79,10 +79,13 @@ class Live:
     def _store(self, step: Step) -> None:
         if self.writer is None:
             return
-        self.sampler.saw(step.books)
         if step.changes or step.events:
             self.writer.put(
-                Batch(self.pipeline.last_at, events=list(step.events), changes=list(step.changes))
+                Batch(
+                    self.pipeline.last_frame_at,
+                    events=list(step.events),
+                    changes=list(step.changes),
+                )
             )
 
     async def _mark(self) -> None:
@@ -104,8 +107,8 @@ class Live:
         pipeline = self.pipeline
         self.writer.put(
             Batch(
-                pipeline.last_at,
-                tops=self.sampler.take(),
+                pipeline.last_frame_at,
+                tops=self.sampler.take(pipeline.books),
                 problems=pipeline.problems.drain(),
                 beat=self.vital_signs(),
                 progress=pipeline.frames,
@@ -123,7 +126,6 @@ class Live:
             "last_frame_at": pipeline.last_frame_at // 1_000_000,
             "books": states,
             "watches": len(pipeline.engine.watches),
-            "evaluations": pipeline.engine.evaluations,
             "walks": pipeline.engine.looks,
             "open_signals": len(pipeline.episodes),
             "problems": pipeline.problems.total,

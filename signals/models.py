@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Q
+from django.db.models.functions import TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
@@ -19,6 +20,46 @@ class SignalQuerySet(models.QuerySet["Signal"]):
 
     def newest(self) -> SignalQuerySet:
         return self.select_related("rule", "event").order_by("-opened_at", "-id")
+
+    def asked(
+        self, *, level: str = "", status: str = "", rule: str = "", kind: str = ""
+    ) -> SignalQuerySet:
+        """Return what fits all that is not empty; `rule` is a code."""
+        wanted = {"level": level, "status": status, "rule__code": rule, "kind": kind}
+        return self.filter(**{name: value for name, value in wanted.items() if value})
+
+    def sorted_by(self, by: str) -> SignalQuerySet:
+        """Return newest first, or by `edge`, `profit` or `oldest`."""
+        first = {"edge": "-edge_bps", "profit": "-profit", "oldest": "opened_at"}.get(by)
+        if first is None:
+            return self.newest()
+        last = "id" if by == "oldest" else "-id"
+        return self.select_related("rule", "event").order_by(first, last)
+
+    def of_market(self, market_id: str, *, event_id: str | None) -> SignalQuerySet:
+        """Return the signals with a leg in a market, found through its event's index."""
+        return self.newest().filter(event=event_id, market_ids__icontains=f'"{market_id}"')
+
+    def by_level(self) -> dict[str, int]:
+        """Count by level; every level is there."""
+        counted = self.order_by().values_list("level").annotate(Count("id"))
+        return dict.fromkeys(Signal.Level.values, 0) | dict(counted)
+
+    def p1_by_hour(self, *, at: datetime, hours: int = 24) -> tuple[int, ...]:
+        """Count the P1 opened in each of the last hours, oldest first."""
+        counts = [0] * hours
+        opened = self.filter(level=Signal.Level.P1, opened_at__gt=at - timedelta(hours=hours))
+        by_hour = opened.order_by().values_list(TruncHour("opened_at")).annotate(Count("id"))
+        this_hour = at.replace(minute=0, second=0, microsecond=0)
+        for hour, count in by_hour:
+            ago = int((this_hour - hour).total_seconds()) // 3600
+            counts[max(0, hours - 1 - ago)] += count
+        return tuple(counts)
+
+    def best_open(self) -> Signal | None:
+        """Return the open P1 with the largest edge."""
+        best = self.open().filter(level=Signal.Level.P1).sorted_by("edge")
+        return best.first()
 
 
 class Signal(models.Model):

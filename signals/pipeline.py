@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from markets.book import Book
 from markets.books import Books
 from markets.frames import Frame
 from markets.listing import BadListing, EventTerms, read_page
@@ -26,8 +25,10 @@ class Step:
     """What one frame did."""
 
     changes: tuple[SignalChange, ...] = ()
-    books: tuple[Book, ...] = ()
     events: tuple[EventTerms, ...] = ()
+
+
+NOTHING = Step()
 
 
 class Pipeline:
@@ -41,44 +42,29 @@ class Pipeline:
         self.digest = Digest()
         self.events: dict[str, EventTerms] = {}
         self.frames = 0
-        self.last_at = 0
         self.last_frame_at = 0
 
     def feed(self, frame: Frame) -> Step:
         """Take one frame, in order of receive time."""
         self.frames += 1
-        gone = self.advance(frame.t)
-        self.last_frame_at = frame.t
-        if frame.ch == "ws":
-            return self._book_frame(frame, gone)
+        t = self.last_frame_at = frame.t
+        gone = self.advance(t) if self.episodes.fading else []
         if frame.ch == "gamma":
             return self._listing_frame(frame, gone)
-        return self._books_answer(frame, gone)
+        books = self.books
+        touched = books.feed(frame.body, t) if frame.ch == "ws" else books.answer(frame.body, t)
+        sightings = self.engine.look(touched, at=t)
+        if not sightings:
+            return Step(tuple(gone)) if gone else NOTHING
+        return Step((*gone, *self._told(self.episodes.take(sightings, at=t))))
 
     def advance(self, t: int) -> list[SignalChange]:
         """Let time pass to `t` (unix ns) without a frame; close what has been gone too long."""
-        self.last_at = max(self.last_at, t)
-        return self._told(self.episodes.advance(at=self.last_at))
+        return self._told(self.episodes.advance(at=t))
 
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
         """Close all open episodes at the time of the last frame, as a replay would."""
         return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
-
-    def _book_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
-        touched = self.books.feed(frame.body, frame.t)
-        if not touched:
-            return Step(tuple(gone))
-        return self._looked(touched, frame.t, gone)
-
-    def _looked(self, touched: list[Book], t: int, gone: list[SignalChange]) -> Step:
-        sightings = self.engine.look(touched, at=t)
-        changes = self._told(self.episodes.take(sightings, at=t)) if sightings else []
-        return Step((*gone, *changes), tuple(touched))
-
-    def _books_answer(self, frame: Frame, gone: list[SignalChange]) -> Step:
-        """Take a `/books` answer: the same objects as the feed's `book` events, unnamed."""
-        touched = self.books.feed_answer(frame.body, frame.t)
-        return self._looked(touched, frame.t, gone)
 
     def _listing_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
         rejected: list[BadListing] = []
@@ -95,10 +81,10 @@ class Pipeline:
             )
         changes: list[SignalChange] = []
         for event in events:
-            changes += self._listed(event, frame.t)
-        return Step((*gone, *changes), (), events)
+            changes += self.list_event(event, t=frame.t)
+        return Step((*gone, *changes), events)
 
-    def _listed(self, event: EventTerms, t: int) -> list[SignalChange]:
+    def list_event(self, event: EventTerms, *, t: int) -> list[SignalChange]:
         """Take over an event's terms, keep books for what trades, look at it anew."""
         self.events[event.event_id] = event
         for market in event.markets:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from markets.simulator.world import World
-from markets.simulator.world import frames as world_frames
+import msgspec
 
 from markets.frames import Frame
 from markets.problems import Problems
 from markets.recording import Recording
+from markets.simulator.world import World
+from markets.simulator.world import frames as world_frames
 
 BREATH = 50  # frames without a pause after which other tasks get a turn
 
@@ -54,4 +54,4 @@ async def paced(frames: Iterator[Frame], *, speed: float, clock: Clock) -> Async
             await asyncio.sleep(wait / 1e9)
         elif number % BREATH == 0:
             await asyncio.sleep(0)
-        yield replace(frame, t=clock.now())
+        yield msgspec.structs.replace(frame, t=clock.now())

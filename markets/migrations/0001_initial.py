@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                 ('bid_size', models.DecimalField(decimal_places=6, max_digits=20, null=True)),
                 ('ask_size', models.DecimalField(decimal_places=6, max_digits=20, null=True)),
                 ('state', models.CharField(help_text='fresh, stale, awaiting, crossed or batch', max_length=12)),
-                ('at', models.DateTimeField(help_text='When the last frame about it arrived.')),
+                ('at', models.DateTimeField(help_text='When it last changed.')),
             ],
         ),
         migrations.CreateModel(

@@ -46,9 +46,9 @@ class Message(msgspec.Struct, gc=False):
     asset_id: str = ""
     timestamp: str = ""
     hash: str = ""
-    bids: list[Row] = []
-    asks: list[Row] = []
-    price_changes: list[Change] = []
+    bids: list[Row] | None = None  # None, not []: a default list would be made per message
+    asks: list[Row] | None = None
+    price_changes: list[Change] | None = None
     price: str = ""
     size: str = ""
     side: str = ""
@@ -98,8 +98,7 @@ KNOWN_FIELDS: dict[str, frozenset[str]] = {
     ),
     "price_change": frozenset("event_type market timestamp price_changes".split()),
     "last_trade_price": frozenset(
-        "event_type market asset_id price size side fee_rate_bps timestamp "
-        "transaction_hash".split()
+        "event_type market asset_id price size side fee_rate_bps timestamp transaction_hash".split()
     ),
     "tick_size_change": frozenset(
         "event_type market asset_id old_tick_size new_tick_size timestamp".split()

@@ -1,0 +1,142 @@
+"""`bench stream`: bytes to findings on one core, beside its yardsticks in the same run."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import orjson
+
+from markets.frames import Frame
+from mpx_site.benchmarks.textbook import Textbook
+from mpx_site.benchmarks.traffic import START_MS, Traffic, traffic
+from rules.dsl import DutchBookRule
+from rules.engine import ActiveRule
+from signals.pipeline import Pipeline
+
+CHUNK = 10_000
+MS = 1_000_000
+
+
+def run(*, books: int, messages: int) -> dict[str, object]:
+    """Return the result object of `bench stream` (DESIGN section 5).
+
+    Every design gets the same chunk of frames in turn; a ratio is the median
+    over chunks of the CPU times, so that noise of the machine hits all alike.
+    """
+    made = traffic(books=books, messages=messages)
+    rss_mb = _measured_memory(made)
+    pipeline = _pipeline()
+    _loaded(pipeline, made)
+    textbook = Textbook(made.events)
+    for body in made.snapshots:
+        textbook.feed(body)
+    gc.collect()
+    gc.freeze()
+    now = [START_MS * MS]
+
+    def own(body: bytes) -> None:
+        now[0] += MS
+        pipeline.feed(Frame(now[0], "ws", body, 1))
+
+    designs: dict[str, Callable[[bytes], object]] = {
+        "own": own,
+        "orjson": orjson.loads,
+        "textbook": textbook.feed,
+    }
+    seconds = _interleaved(designs, made.messages)
+    latencies = _latencies(own, made.messages[-CHUNK:])
+    return {
+        "bench": "stream",
+        "ratios": {
+            "vs_orjson": round(_ratio(seconds["orjson"], seconds["own"]), 3),
+            "vs_textbook": round(_ratio(seconds["textbook"], seconds["own"]), 2),
+        },
+        "figures": {
+            "messages_per_s": round(CHUNK / statistics.median(seconds["own"])),
+            "rss_mb": round(rss_mb, 1),
+            "p50_us": round(latencies[len(latencies) // 2] / 1_000, 1),
+            "p99_us": round(latencies[int(len(latencies) * 0.99)] / 1_000, 1),
+            "books": books,
+            "messages": len(made.messages),
+            "mean_bytes": round(statistics.fmean(map(len, made.messages))),
+            "walks": pipeline.engine.looks,
+            "changes": pipeline.digest.changes,
+            "problems": pipeline.problems.total,
+        },
+    }
+
+
+def _pipeline() -> Pipeline:
+    rule = DutchBookRule(code="DUTCH_BOOK_DETECT", title="bench", detector="dutch_book")
+    return Pipeline((ActiveRule.of(rule),))
+
+
+def _loaded(pipeline: Pipeline, made: Traffic) -> None:
+    for event in made.events:
+        pipeline.list_event(event, t=0)
+    for number, body in enumerate(made.snapshots):
+        pipeline.feed(Frame(number, "ws", body, 1))
+
+
+def memory_mb(path: Path) -> float:
+    """Return what holding every book takes, in a process that does nothing else."""
+    pipeline = _pipeline()
+    before = _resident_mb()
+    with path.open("rb") as file:
+        for event in pickle.load(file):  # noqa: S301 - our own file of a moment ago
+            pipeline.list_event(event, t=0)
+        for number, body in enumerate(file):
+            pipeline.feed(Frame(number, "ws", body, 1))
+    gc.collect()
+    return _resident_mb() - before
+
+
+def _measured_memory(made: Traffic) -> float:
+    with tempfile.NamedTemporaryFile() as file:
+        pickle.dump(made.events, file)
+        file.writelines(body + b"\n" for body in made.snapshots)
+        file.flush()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(memory_mb, Path(file.name)).result()
+
+
+def _interleaved(
+    designs: dict[str, Callable[[bytes], object]], messages: tuple[bytes, ...]
+) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in designs}
+    for first in range(0, len(messages) - CHUNK + 1, CHUNK):
+        chunk = messages[first : first + CHUNK]
+        for name, design in designs.items():
+            begun = time.process_time()
+            for body in chunk:
+                design(body)
+            seconds[name].append(time.process_time() - begun)
+    return seconds
+
+
+def _ratio(yardstick: list[float], own: list[float]) -> float:
+    return statistics.median(y / o for y, o in zip(yardstick, own, strict=True))
+
+
+def _latencies(design: Callable[[bytes], object], messages: tuple[bytes, ...]) -> list[int]:
+    spent = []
+    for body in messages:
+        begun = time.perf_counter_ns()
+        design(body)
+        spent.append(time.perf_counter_ns() - begun)
+    return sorted(spent)
+
+
+def _resident_mb() -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("the system does not tell the resident memory")

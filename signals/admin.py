@@ -1,0 +1,91 @@
+"""Signals in the admin: the engine writes them, a person filters and reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from alerts.admin import ReadOnly
+from signals.models import Signal, SignalPoint
+
+if TYPE_CHECKING:  # Django's own classes take no parameters at run time
+    _SignalAdmin = admin.ModelAdmin[Signal]
+    _PointInline = admin.TabularInline[SignalPoint, Signal]
+else:
+    _SignalAdmin, _PointInline = admin.ModelAdmin, admin.TabularInline
+
+
+MOST_POINTS = 500
+
+
+class PointInline(ReadOnly, _PointInline):
+    model = SignalPoint
+    ordering = ("at", "id")
+    extra = 0
+    verbose_name_plural = "changes"
+
+
+@admin.register(Signal)
+class SignalAdmin(ReadOnly, _SignalAdmin):
+    list_display = (
+        "short_key",
+        "page",
+        "short_level",
+        "status",
+        "what",
+        "edge_bps",
+        "peak",
+        "profit",
+        "lived",
+        "why",
+        "opened_at",
+    )
+    list_filter = ("level", "status", "kind", "rule", "verdict", "close_reason")
+    search_fields = ("=key", "=event__id")
+    search_help_text = "A signal's whole key or an event's id."
+    list_select_related = ("event", "rule")
+    ordering = ("-opened_at", "-id")
+    inlines = (PointInline,)
+    readonly_fields = ("page",)
+
+    def get_inlines(
+        self, request: HttpRequest, obj: Signal | None
+    ) -> tuple[type[PointInline], ...]:
+        """Leave out the changes of a signal that has more than a page can hold."""
+        few = obj is not None and obj.points.count() <= MOST_POINTS
+        return (PointInline,) if few else ()
+
+    @admin.display(description="key", ordering="key")
+    def short_key(self, signal: Signal) -> str:
+        return signal.key[:10]
+
+    @admin.display(description="in the portal")
+    def page(self, signal: Signal) -> SafeString:
+        return format_html('<a href="{}">arithmetic</a>', reverse("signal", args=[signal.key]))
+
+    @admin.display(description="level", ordering="level")
+    def short_level(self, signal: Signal) -> str:
+        return signal.level
+
+    @admin.display(description="what", ordering="kind")
+    def what(self, signal: Signal) -> str:
+        kind = signal.kind.replace("_", " ")
+        return f"{kind}: {signal.event.title[:60]}" if signal.event else kind
+
+    @admin.display(description="peak", ordering="peak_edge_bps")
+    def peak(self, signal: Signal) -> str:
+        return str(signal.peak_edge_bps)
+
+    @admin.display(description="lived")
+    def lived(self, signal: Signal) -> str:
+        return f"{signal.lifetime(timezone.now()).total_seconds():,.1f} s"
+
+    @admin.display(description="why")
+    def why(self, signal: Signal) -> str:
+        return signal.close_reason or ", ".join(signal.blocked_by)
