@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from markets.fills import PRICE_ONE, Ladder, mirrored
+from markets.fills import PRICE_ONE, Ladder, mirrored, on_tick, up_to_tick
 from markets.listing import EventTerms, MarketTerms
 from rules.data_quality import DataProblem
-from rules.kernel.baskets import missing_legs, yes_payout
+from rules.kernel.baskets import missing_legs
 from rules.kernel.finding import EventView, MarketView
 from rules.snapshot_books import ReadBook, read_books
 from rules.snapshot_listing import Listing, read_listing
@@ -80,7 +80,10 @@ def read_snapshot(*, gamma: Iterable[object], books: Iterable[object]) -> Snapsh
     problems = [*listing.problems, *(_placed(problem, owners) for problem in book_problems)]
     problems += _strangers(held, owners)
     events = tuple(_event_view(event, held, problems) for event in listing.events)
-    singles = tuple(_single_view(terms, held, problems) for terms in listing.singles)
+    singles = tuple(
+        _market_view(terms, _books_of(terms, held), problems, exclusive=False)
+        for terms in listing.singles
+    )
     times = [book.at_ms for book in held.values() if book.at_ms is not None]
     return Snapshot(
         events=events,
@@ -125,46 +128,60 @@ def _event_view(
     event: EventTerms, held: Mapping[str, ReadBook], problems: list[DataProblem]
 ) -> EventView:
     legs = [(market, _books_of(market, held)) for market in event.markets]
-    if not event.neg_risk:
-        views = tuple(_market_view(market, books, problems) for market, books in legs)
-        return EventView(replace(event, markets=tuple(view.terms for view in views)), views)
-    problems += _event_problems(event, any(books for _, books in legs))
+    problems += _event_problems(event)
+    if not any(books for _, books in legs):
+        if any(market.payout is None for market in event.markets):
+            problems.append(_of_event(event, "no_book", f"for none of its {len(legs)} markets"))
+        return EventView(event, tuple(map(_unseen, event.markets)))
     views = tuple(
-        _market_view(market, books, problems) if books else _bookless(market, problems)
+        _market_view(market, books, problems, exclusive=event.neg_risk)
+        if books or not event.neg_risk
+        else _missing_leg(market, problems)
         for market, books in legs
     )
     return EventView(replace(event, markets=tuple(view.terms for view in views)), views)
 
 
-def _event_problems(event: EventTerms, priced: bool) -> Iterator[DataProblem]:
+def _of_event(event: EventTerms, code: str, detail: str) -> DataProblem:
+    if event.event_id:
+        return DataProblem(code, detail, event_id=event.event_id)
+    group = next((m.neg_risk_id for m in event.markets if m.neg_risk_id), "")
+    return DataProblem(code, f"{detail} (negRiskMarketID {group})")
+
+
+def _event_problems(event: EventTerms) -> Iterator[DataProblem]:
+    if not event.neg_risk:
+        return
     if event.augmented:
         detail = "outcomes may be added: the listed ones are not exhaustive"
-        yield DataProblem("augmented", detail, event_id=event.event_id)
+        yield _of_event(event, "augmented", detail)
     if not event.complete:
         detail = "the event object is not given in full: its list of legs is not known"
-        yield DataProblem("missing_leg", detail, event_id=event.event_id or None)
+        yield _of_event(event, "missing_leg", detail)
     gaps = missing_legs(event)
     if gaps:
         detail = f"leg numbers {', '.join(map(str, gaps))} are not listed"
-        yield DataProblem("missing_leg", detail, event_id=event.event_id or None)
-    ids = {market.neg_risk_id for market in event.markets}
-    if len(ids) > 1:
+        yield _of_event(event, "missing_leg", detail)
+    if len({market.neg_risk_id for market in event.markets}) > 1:
         detail = "its markets do not share one negRiskMarketID"
-        yield DataProblem("metadata_conflict", detail, event_id=event.event_id or None)
+        yield _of_event(event, "metadata_conflict", detail)
 
 
-def _bookless(terms: MarketTerms, problems: list[DataProblem]) -> MarketView:
+def _unseen(terms: MarketTerms) -> MarketView:
+    return MarketView(terms, ((), ()), ("missing_leg",))
+
+
+def _missing_leg(terms: MarketTerms, problems: list[DataProblem]) -> MarketView:
+    problems += _without_book(terms, "missing_leg")
+    return _unseen(terms)
+
+
+def _without_book(terms: MarketTerms, code: str) -> Iterator[DataProblem]:
+    """Say why a market has no book, unless it is resolved and needs none."""
     if terms.untradable is None:
-        problems.append(_about(terms, "missing_leg", "no book is given for it"))
+        yield _about(terms, code, "no book is given for it")
     elif terms.payout is None:
-        problems.append(_about(terms, "not_tradable", terms.untradable))
-    return MarketView(terms, ((), ()), () if yes_payout(terms) == 0 else ("missing_leg",))
-
-
-def _single_view(
-    terms: MarketTerms, held: Mapping[str, ReadBook], problems: list[DataProblem]
-) -> MarketView:
-    return _market_view(terms, _books_of(terms, held), problems)
+        yield _about(terms, "not_tradable", terms.untradable)
 
 
 def _books_of(terms: MarketTerms, held: Mapping[str, ReadBook]) -> list[tuple[int, ReadBook]]:
@@ -173,25 +190,35 @@ def _books_of(terms: MarketTerms, held: Mapping[str, ReadBook]) -> list[tuple[in
 
 
 def _market_view(
-    terms: MarketTerms, books: list[tuple[int, ReadBook]], problems: list[DataProblem]
+    terms: MarketTerms,
+    books: list[tuple[int, ReadBook]],
+    problems: list[DataProblem],
+    *,
+    exclusive: bool,
 ) -> MarketView:
+    """Join a market with its books. `exclusive`: its event says that it is neg-risk."""
     if not books:
-        problems.append(_about(terms, "no_book", terms.untradable or "no book is given for it"))
+        problems += _without_book(terms, "no_book")
         return MarketView(terms, ((), ()))
-    if terms.untradable is not None:
-        problems.append(_about(terms, "not_tradable", terms.untradable))
-    elif terms.fee is None:
-        problems.append(_about(terms, "unknown_fee", "fees are on and no schedule is given"))
-    found = [*_conflicts(terms, books)]
+    found = [*_forbidden(terms), *_conflicts(terms, books, exclusive)]
     asks, distrust = _joined_asks(books)
     found += (_about(terms, code, detail) for code, detail in distrust)
+    terms = _strictest(terms, books)
+    asks = _reachable(terms, asks, found)
     if terms.untradable is None and not (asks[0] and asks[1]):
         found.append(_one_sided(terms, asks))
     problems += found
-    blocking = {problem.problem for problem in found} - {"one_sided", "empty_book"}
-    if not _contradicts(terms, books):
-        blocking.discard("metadata_conflict")
-    return MarketView(_strictest(terms, books), asks, tuple(sorted(blocking)))
+    blocking = [code for code, _ in distrust]
+    if _contradicts(terms, books, exclusive):
+        blocking.append("metadata_conflict")
+    return MarketView(terms, asks, tuple(sorted(blocking)))
+
+
+def _forbidden(terms: MarketTerms) -> Iterator[DataProblem]:
+    if terms.untradable is not None:
+        yield _about(terms, "not_tradable", terms.untradable)
+    elif terms.fee is None:
+        yield _about(terms, "unknown_fee", "fees are on and no schedule is given")
 
 
 def _about(terms: MarketTerms, code: str, detail: str, token: str | None = None) -> DataProblem:
@@ -225,6 +252,22 @@ def _both_asks(outcome: int, book: ReadBook) -> tuple[Ladder, Ladder]:
     return (book.asks, other) if outcome == 0 else (other, book.asks)
 
 
+def _reachable(
+    terms: MarketTerms, asks: tuple[Ladder, Ladder], found: list[DataProblem]
+) -> tuple[Ladder, Ladder]:
+    """Leave out levels that no limit price on the tick can take, and name any off the tick."""
+    off = sum(not on_tick(price, terms.tick) for side in asks for price, _ in side)
+    if not off:
+        return asks
+    detail = f"{off} levels are not on the tick of {terms.tick / PRICE_ONE:g}"
+    found.append(_about(terms, "off_tick", detail))
+    first, second = (
+        tuple(level for level in side if up_to_tick(level[0], terms.tick) < PRICE_ONE)
+        for side in asks
+    )
+    return first, second
+
+
 def _difference(first: tuple[Ladder, Ladder], second: tuple[Ladder, Ladder]) -> str:
     for outcome in (0, 1):
         for level, other in zip(first[outcome], second[outcome], strict=False):
@@ -245,12 +288,14 @@ def _one_sided(terms: MarketTerms, asks: tuple[Ladder, Ladder]) -> DataProblem:
     return _about(terms, "one_sided", detail, terms.token_ids[missing])
 
 
-def _conflicts(terms: MarketTerms, books: list[tuple[int, ReadBook]]) -> Iterator[DataProblem]:
+def _conflicts(
+    terms: MarketTerms, books: list[tuple[int, ReadBook]], exclusive: bool
+) -> Iterator[DataProblem]:
     """Name where a book states other terms than Gamma does."""
     for outcome, book in books:
         pairs = (
             ("market", book.condition_id, terms.condition_id or None),
-            ("neg_risk", book.neg_risk, terms.neg_risk_id is not None),
+            ("neg_risk", book.neg_risk, exclusive or terms.neg_risk_id is not None),
             ("tick_size", book.tick, terms.tick),
             ("min_order_size", book.min_size, terms.min_size),
         )
@@ -261,11 +306,14 @@ def _conflicts(terms: MarketTerms, books: list[tuple[int, ReadBook]]) -> Iterato
                 yield _about(terms, "metadata_conflict", detail, token)
 
 
-def _contradicts(terms: MarketTerms, books: list[tuple[int, ReadBook]]) -> bool:
-    """Say that a book may be of another market, or of one with other exclusivity."""
+def _contradicts(terms: MarketTerms, books: list[tuple[int, ReadBook]], exclusive: bool) -> bool:
+    """Say that a book may be of another market, or of one that excludes no other.
+
+    Other conflicts are harmless: the stricter terms are used.
+    """
     return any(
         (terms.condition_id and book.condition_id not in (None, terms.condition_id))
-        or book.neg_risk not in (None, terms.neg_risk_id is not None)
+        or (exclusive and book.neg_risk is False)
         for _, book in books
     )
 

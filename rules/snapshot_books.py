@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from rules.data_quality import DataProblem, shown
 
-MAX_SHARES = Decimal(10) ** 12  # more than the venue could ever hold
+MAX_SHARES = Decimal(10) ** 10  # more than the venue ever held; keeps sums within 64 bits
 NAMED_LEVELS = 20  # bad levels named one by one; beyond that only their number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from rules.kernel.finding import Limits
 from rules.scan import BadRelations, as_object, as_text, read_relations, scan
 from rules.snapshot import UnreadableFile, read_json, read_snapshot
-from tests.wire_files import GROUP, T0, book, event, market, mirror
+from tests.wire_files import GROUP, T0, book, event, market, mirror, tokens
 
 FIXTURES = Path(__file__).parents[2] / "shared" / "data" / "fixtures"
 OPPORTUNITY = {
@@ -438,7 +439,28 @@ def test_a_larger_minimum_or_a_coarser_tick_of_the_book_counts():
     (row,) = yes_rows(result)
     assert row["blocked_by"] == ["min_size"]
     assert row["legs"][2]["limit_price"] == "0.300000"
-    assert problems(result) == {"metadata_conflict": 6}
+    assert problems(result) == {"metadata_conflict": 6, "off_tick": 3}
+
+
+def test_levels_that_no_order_on_the_tick_can_take_are_left_out():
+    markets, books = three()
+    books[0] = book(0, [(0.40, 100), (0.995, 50)], [(0.38, 100), (0.003, 70)])
+
+    result = run([event(markets)], [books])
+
+    assert result["opportunities"][0]["verdict"] == "EXECUTABLE"
+    assert problems(result) == {"off_tick": 1}
+
+
+def test_an_event_without_any_book_is_told_once():
+    markets, books = three()
+    group = "0x" + "6d" * 31
+    others = [market(20 + n, group=group, questionID=f"{group}{n:02x}") for n in range(4)]
+
+    result = run([event(markets), event(others, id="78")], [books])
+
+    assert result["opportunities"][0]["event_id"] == "77"
+    assert [(r["event_id"], r["problem"]) for r in result["data_quality"]] == [("78", "no_book")]
 
 
 @pytest.mark.parametrize("changes", [{"neg_risk": False}, {"market": "0x" + "9" * 64}])
@@ -698,6 +720,55 @@ def test_offers_that_another_row_took_are_not_reported_as_blocked():
     result = run([event(markets), other], [books, dear], relations=implied)
 
     assert [row["kind"] for row in result["opportunities"]] == ["implies"]
+
+
+def test_all_rows_of_random_worlds_can_be_executed_together():
+    shared = 0
+    for seed in range(80):
+        rng = random.Random(seed)
+        middles = [rng.uniform(0.1, 0.4) for _ in range(4)] + [rng.uniform(0.2, 0.8)] * 3
+        markets = [market(n, neg_risk=n < 4) for n in range(7)]
+        quotes = [
+            (
+                [(round(m + k / 100, 2), rng.randint(20, 200)) for k in range(1, 4)],
+                [(round(m - k / 100, 2), rng.randint(20, 200)) for k in range(3)],
+            )
+            for m in middles
+        ]
+        books = [book(n, *quote, neg_risk=n < 4) for n, quote in enumerate(quotes)]
+        pairs = [rng.sample(range(7), 2) for _ in range(3)]
+        text = "".join(
+            f"- {{type: {rng.choice(('implies', 'exclusive', 'exhaustive'))}, "
+            f"a: '{500 + a}', b: '{500 + b}', approved: {rng.choice(('true', 'false'))}}}\n"
+            for a, b in pairs
+        )
+
+        result = run([event(markets[:4]), markets[4:]], [books], relations=text)
+
+        depth = {
+            token: sum(size for _, size in side)
+            for n, (asks, bids) in enumerate(quotes)
+            for token, side in zip(tokens(n), (asks, bids), strict=True)
+        }
+        used = spent(result)
+        assert all(used[token] <= depth[token] for token in used), seed
+        kinds = {row["kind"] for row in result["opportunities"]}
+        shared += "yes_basket" in kinds and len(kinds) > 1
+        for row in result["opportunities"]:
+            assert Decimal(row["profit"]) == Decimal(row["min_payoff"]) - Decimal(row["cost"]) > 0
+            assert row["certificate"]["payoff"] == row["min_payoff"]
+    assert shared > 10
+
+
+def test_a_conflict_that_only_adds_exclusivity_blocks_nothing():
+    markets, books = singles((0.50, 0.52), (0.40, 0.45))
+    for each in books:
+        each["neg_risk"] = True
+
+    result = run([markets], [books], relations=IMPLIES)
+
+    assert result["opportunities"][0]["verdict"] == "EXECUTABLE"
+    assert problems(result) == {"metadata_conflict": 2}
 
 
 def test_there_is_one_row_for_a_connected_set():

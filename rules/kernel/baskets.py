@@ -287,13 +287,11 @@ def _one_per_market(findings: list[Finding]) -> tuple[Finding, ...]:
     """Keep the best findings that share no market, so that none spends another's depth."""
     kept: list[Finding] = []
     used: set[str] = set()
-    kinds: set[bool] = set()
     for finding in sorted(findings, key=rank):
-        basket = finding.kind != "binary"
-        if used.isdisjoint(finding.market_ids) and not (basket and True in kinds):
+        second_basket = finding.kind != "binary" and any(other.kind != "binary" for other in kept)
+        if not second_basket and used.isdisjoint(finding.market_ids):
             kept.append(finding)
             used.update(finding.market_ids)
-            kinds.add(basket)
     return tuple(kept)
 
 
