@@ -40,7 +40,6 @@ class SignalAdmin(ReadOnly, _SignalAdmin):
         "status",
         "what",
         "edge_bps",
-        "peak",
         "profit",
         "lived",
         "why",
@@ -77,10 +76,6 @@ class SignalAdmin(ReadOnly, _SignalAdmin):
     def what(self, signal: Signal) -> str:
         kind = signal.kind.replace("_", " ")
         return f"{kind}: {signal.event.title[:60]}" if signal.event else kind
-
-    @admin.display(description="peak", ordering="peak_edge_bps")
-    def peak(self, signal: Signal) -> str:
-        return str(signal.peak_edge_bps)
 
     @admin.display(description="lived")
     def lived(self, signal: Signal) -> str:

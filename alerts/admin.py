@@ -1,0 +1,146 @@
+"""The journal in the admin: to read, never to change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+
+if TYPE_CHECKING:  # Django's own class takes no parameters at run time
+    _AuditAdmin = admin.ModelAdmin[AuditEntry]
+    _FeedAdmin = admin.ModelAdmin[FeedEntry]
+    _HeartbeatAdmin = admin.ModelAdmin[Heartbeat]
+    _OutboxAdmin = admin.ModelAdmin[OutboxEntry]
+else:
+    _AuditAdmin = _FeedAdmin = _HeartbeatAdmin = _OutboxAdmin = admin.ModelAdmin
+
+
+class ReadOnly:
+    """For rows that a program writes: a person may look at them."""
+
+    show_full_result_count = False  # counting a whole log is slow and tells nothing
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly, _AuditAdmin):
+    list_display = ("id", "at", "kind", "subject_link", "actor", "fingerprint")
+    list_display_links = ("id",)
+    list_filter = ("kind",)
+    search_fields = ("=id", "subject__startswith", "=hash")
+    search_help_text = "An entry's number, the start of a subject (signal:…), or a whole hash."
+    ordering = ("-id",)
+    fields = ("id", "at", "kind", "subject_link", "actor", "data", "previous_hash", "hash")
+    readonly_fields = ("subject_link",)
+
+    @admin.display(description="subject", ordering="subject")
+    def subject_link(self, entry: AuditEntry) -> SafeString | str:
+        return subject_link(entry.subject)
+
+    @admin.display(description="hash")
+    def fingerprint(self, entry: AuditEntry) -> str:
+        return entry.hash[:12]
+
+
+@admin.register(FeedEntry)
+class FeedEntryAdmin(ReadOnly, _FeedAdmin):
+    list_display = ("id", "at", "topic", "kind", "about")
+    list_filter = ("topic", "kind")
+    search_fields = ("=id",)
+    search_help_text = "An entry's number."
+    ordering = ("-id",)
+
+    @admin.display(description="about")
+    def about(self, entry: FeedEntry) -> SafeString | str:
+        key = entry.payload.get("key") if isinstance(entry.payload, dict) else None
+        return subject_link(f"signal:{key}") if entry.topic == "signals" and key else ""
+
+
+@admin.register(OutboxEntry)
+class OutboxEntryAdmin(_OutboxAdmin):
+    """Alerts on their way. A failed one may be sent again; nothing else can be changed."""
+
+    list_display = ("about", "kind", "state", "due_at", "waiting", "attempts", "reason", "sent_at")
+    list_filter = ("state", "kind")
+    search_fields = ("=key",)
+    search_help_text = "The alert's whole key."
+    ordering = ("-due_at", "-id")
+    list_display_links = ("kind",)
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("send_again",)
+    fields = (
+        "key",
+        "kind",
+        "state",
+        "payload",
+        "due_at",
+        "locked_until",
+        "attempts",
+        "reason",
+        "sent_at",
+        "created_at",
+    )
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: OutboxEntry | None = None) -> bool:
+        return False
+
+    @admin.display(description="about", ordering="key")
+    def about(self, entry: OutboxEntry) -> SafeString | str:
+        return subject_link(entry.key)
+
+    @admin.display(description="waits for")
+    def waiting(self, entry: OutboxEntry) -> str:
+        if entry.state != OutboxEntry.State.PENDING:
+            return ""
+        return f"{max((timezone.now() - entry.due_at).total_seconds(), 0):,.0f} s"
+
+    @admin.action(description="Send failed alerts again", permissions=["change"])
+    def send_again(self, request: HttpRequest, entries: QuerySet[OutboxEntry]) -> None:
+        moved = entries.filter(state=OutboxEntry.State.FAILED).update(
+            state=OutboxEntry.State.PENDING, due_at=timezone.now(), attempts=0, locked_until=None
+        )
+        told = f"{moved} failed alert(s) will be sent again." if moved else "None of them failed."
+        self.message_user(request, told, messages.SUCCESS if moved else messages.WARNING)
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(ReadOnly, _HeartbeatAdmin):
+    list_display = ("component", "age", "at", "progress")
+    ordering = ("component",)
+
+    @admin.display(description="age", ordering="at")
+    def age(self, beat: Heartbeat) -> str:
+        return f"{beat.age(timezone.now()).total_seconds():,.0f} s"
+
+
+def subject_link(subject: str) -> SafeString | str:
+    """Return a subject like `signal:KEY` or `rule:CODE` with the way to its page, if it has one."""
+    kind, _, rest = subject.partition(":")
+    key = rest.split(":")[0]
+    try:
+        address = reverse(kind, args=[key]) if kind in ("signal", "market") and key else ""
+    except NoReverseMatch:  # not a key the portal could have made
+        address = ""
+    return format_html('<a href="{}">{}</a>', address, subject) if address else subject

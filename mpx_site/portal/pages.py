@@ -1,0 +1,142 @@
+"""What each page shows, gathered in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.core.paginator import Page
+from django.http import QueryDict
+
+from alerts.models import AuditEntry
+from markets.models import Market
+from mpx_site.portal import desk, history, whynot
+from mpx_site.portal.arithmetic import Arithmetic, arithmetic
+from mpx_site.portal.filters import Asked, AskedMarkets, AskedSignals, AskedStream
+from mpx_site.portal.pictures import Chart
+from signals.models import Signal, SignalPoint
+
+RELATED = 8
+ROWS_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPage:
+    """A list of signals and where in the feed it was read."""
+
+    asked: Asked
+    signals: Page[Signal]
+    feed_position: int
+
+    @property
+    def live(self) -> bool:
+        """Say whether new signals belong on this page: the first one, newest first."""
+        return self.signals.number == 1 and not self.asked.value("sort")
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    stream: StreamPage
+    markets: Page[Market]
+    figures: desk.Figures
+    troubles: desk.Troubles
+
+
+@dataclass(frozen=True, slots=True)
+class SignalPage:
+    signal: Signal
+    sum: Arithmetic | None
+    points: Sequence[SignalPoint]
+    picture: Chart | None
+    least_edge_bps: Decimal | None
+    audit: Sequence[AuditEntry]
+    related: Sequence[Signal]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketPage:
+    market: Market
+    touches: tuple[whynot.Touch, ...]
+    siblings: Sequence[Market]
+    sums: whynot.Sums | None
+    baskets: tuple[whynot.Basket, ...]
+    picture: Chart | None
+    span: str
+    ticks: int
+    signals: Sequence[Signal]
+
+
+def home(query: QueryDict, *, at: datetime) -> HomePage:
+    stream = stream_page(AskedStream(query), number=query.get("page"))
+    listed = AskedMarkets(QueryDict())
+    return HomePage(
+        stream=stream,
+        markets=listed.page_of(Market.objects.tradable().listed(), number=query.get("markets")),
+        figures=desk.figures(at=at),
+        troubles=desk.troubles(at=at),
+    )
+
+
+def stream_page(asked: AskedSignals | AskedStream, *, number: str | None) -> StreamPage:
+    position = desk.feed_position()  # before the rows, so that nothing falls between
+    return StreamPage(asked, asked.page_of(asked.rows(), number=number), position)
+
+
+def signal(key: str, *, at: datetime) -> SignalPage:
+    """Raise `Signal.DoesNotExist` for an unknown key."""
+    found = Signal.objects.select_related("rule", "rule_version__rule", "event").get(key=key)
+    points = history.points_of(found)
+    threshold = history.least_edge_bps(found.rule_version)
+    return SignalPage(
+        signal=found,
+        sum=arithmetic(found.payload),
+        points=points,
+        picture=history.edge_chart(found, points, threshold=threshold, at=at),
+        least_edge_bps=threshold,
+        audit=list(AuditEntry.objects.filter(subject=f"signal:{key}").order_by("id")),
+        related=_related(found),
+    )
+
+
+def rows(keys: Sequence[str]) -> list[Signal]:
+    """Return the signals of these keys for the live list."""
+    return list(Signal.objects.newest().filter(key__in=keys[:ROWS_AT_ONCE]))
+
+
+def markets(query: QueryDict) -> dict[str, Any]:
+    asked = AskedMarkets(query)
+    return {"asked": asked, "markets": asked.page_of(asked.rows(), number=query.get("page"))}
+
+
+def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketPage:
+    """Raise `Market.DoesNotExist` for an unknown id. `trusted`: the stream is up to date."""
+    found = Market.objects.listed().prefetch_related("outcomes").get(pk=market_id)
+    siblings = list(Market.objects.of_event(found.event_id)) if found.event_id else []
+    ticks = history.ticks_of(market_id)
+    quote = whynot.quote_of(found)
+    span = span if span in history.RANGES else "1h"
+    return MarketPage(
+        market=found,
+        touches=whynot.touches(found),
+        siblings=siblings,
+        sums=whynot.sums(siblings) if len(siblings) > 1 else None,
+        baskets=whynot.baskets(found, siblings, at=at),
+        picture=history.touch_chart(
+            ticks,
+            since=at - history.RANGES[span],
+            until=at,
+            followed=trusted and quote is not None and quote.state == "fresh",
+        ),
+        span=span,
+        ticks=len(ticks),
+        signals=list(Signal.objects.of_market(market_id, event_id=found.event_id)[:RELATED]),
+    )
+
+
+def _related(found: Signal) -> list[Signal]:
+    if found.event_id is None:
+        return []
+    return list(Signal.objects.newest().filter(event=found.event_id).exclude(pk=found.pk)[:RELATED])

@@ -1,0 +1,73 @@
+"""The portal's pages: parse, one call, answer."""
+
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from markets.models import Market
+from mpx_site.portal import history, pages
+from mpx_site.portal.desk import Desk
+from mpx_site.portal.filters import AskedSignals
+from signals.models import Signal
+
+
+@require_safe
+@never_cache
+def home(request: HttpRequest) -> HttpResponse:
+    page = pages.home(request.GET, at=timezone.now())
+    return render(request, "portal/home.html", {"page": page})
+
+
+@require_safe
+@never_cache
+def status(request: HttpRequest) -> HttpResponse:
+    """Answer the top bar's badges alone, for pages that stay open."""
+    return render(request, "portal/status.html")
+
+
+@require_safe
+@never_cache
+def signals(request: HttpRequest) -> HttpResponse:
+    page = pages.stream_page(AskedSignals(request.GET), number=request.GET.get("page"))
+    return render(request, "portal/signals.html", {"stream": page})
+
+
+@require_safe
+@never_cache
+def signal_rows(request: HttpRequest) -> HttpResponse:
+    """Answer the table rows of `?keys=`, for lists that stay open."""
+    keys = request.GET.get("keys", "").split(",")
+    return render(request, "portal/rows.html", {"signals": pages.rows(keys)})
+
+
+@require_safe
+@never_cache
+def signal(request: HttpRequest, key: str) -> HttpResponse:
+    try:
+        page = pages.signal(key, at=timezone.now())
+    except Signal.DoesNotExist:
+        raise Http404("There is no signal of this key.") from None
+    return render(request, "portal/signal.html", {"page": page})
+
+
+@require_safe
+@never_cache
+def markets(request: HttpRequest) -> HttpResponse:
+    return render(request, "portal/markets.html", pages.markets(request.GET))
+
+
+@require_safe
+@never_cache
+def market(request: HttpRequest, market_id: str) -> HttpResponse:
+    desk = Desk(at=timezone.now())
+    span = request.GET.get("span", "")
+    try:
+        page = pages.market(market_id, span=span, at=desk.at, trusted=desk.data.trusted)
+    except Market.DoesNotExist:
+        raise Http404("There is no market of this id.") from None
+    context = {"page": page, "spans": tuple(history.RANGES), "desk": desk}
+    return render(request, "portal/market.html", context)

@@ -1,0 +1,108 @@
+"""What the desk's codes mean, in the words an operator reads."""
+
+from __future__ import annotations
+
+LEVELS = {
+    "P1": "Executable as stated: real depth, fees paid, every gate open.",
+    "P2": "Pays after fees, but less than the rule asks for.",
+    "P3": "Watch only: the reasons below stop it.",
+}
+
+VERDICTS = {
+    "EXECUTABLE": "Every leg can be bought at the stated size and limit.",
+    "THIN": "Positive after fees, but under the rule's least profit or edge.",
+    "BLOCKED": "The prices would pay, but at least one gate is shut.",
+}
+
+KINDS = {
+    "binary": (
+        "Binary pair",
+        "Both outcomes of one market. Exactly one pays 1 USD, and a pair merges back to "
+        "cash at once.",
+    ),
+    "yes_basket": (
+        "YES basket",
+        "One YES of every outcome of an event whose outcomes are exhaustive: exactly one "
+        "pays 1 USD per share when the event resolves.",
+    ),
+    "no_basket": (
+        "NO basket",
+        "NO of several outcomes of which at most one can be true: all but one of them pay "
+        "1 USD per share. Converting the basket pays at once.",
+    ),
+    "implies": ("Implication", "If one outcome is true the other must be."),
+    "exclusive": ("Exclusive set", "At most one of these outcomes can be true."),
+    "exhaustive": ("Exhaustive set", "At least one of these outcomes must be true."),
+    "equivalent": ("Equivalent pair", "These outcomes are true together or not at all."),
+    "ladder": ("Ladder", "Thresholds or dates of which each implies the next."),
+    "lp": ("Combination", "The best basket over all approved relations."),
+}
+
+BLOCKERS = {
+    "min_size": "A leg is under the market's minimum size, or under 1 USD before fees.",
+    "not_tradable": "A leg's market is paused, closed or not yet open.",
+    "missing_leg": "An outcome of the event is not listed here or has no offer.",
+    "one_sided": "An outcome has bids but no offer to buy.",
+    "augmented": "The venue may add outcomes, so the listed ones are not exhaustive.",
+    "unknown_fee": "Fees are on for a leg and their schedule is not known.",
+    "crossed": "A leg's book is crossed, so its prices cannot be trusted.",
+    "stale": "A leg's book may have missed changes.",
+    "awaiting": "A leg's book has not been received yet.",
+    "batch": "A leg's book was in the middle of a change.",
+    "incoherent_pair": "The two sides of a leg's book contradict each other.",
+    "metadata_conflict": "The venue's own data do not tie a leg to this event.",
+    "unapproved_relation": "Nobody has approved the relation this rests on.",
+}
+
+CONDITIONS = {
+    "riskless_given_no_void": "Riskless unless the venue voids the market (50/50).",
+    "riskless_given_exhaustive": "Riskless only if the listed outcomes are all there are.",
+}
+
+CLOSE_REASONS = {
+    "edge_gone": "Prices moved and the basket no longer pays after fees.",
+    "market_closed": "A market of the basket closed or resolved.",
+    "stopped": "The stream was stopped.",
+    "process_lost": "The process that watched it died; closed at its last sign of life.",
+    "book_stale": "A book lost its connection, so the edge can no longer be confirmed.",
+    "book_awaiting": "A book was dropped and waits for its snapshot.",
+    "book_crossed": "A book crossed, so its prices cannot be trusted.",
+    "book_batch": "A book was in the middle of a change.",
+}
+
+MARKET_STATES = {
+    "TRADABLE": "Orders are accepted.",
+    "PAUSED": "The venue accepts no orders now.",
+    "PLACEHOLDER": "Listed, but not yet named or opened.",
+    "CLOSED": "Trading has ended; the result is not known yet.",
+    "RESOLVED": "The result is known.",
+}
+
+BOOK_STATES = {
+    "fresh": "Followed without a gap since its snapshot.",
+    "stale": "The connection was cut; not evaluated until the next snapshot.",
+    "awaiting": "No snapshot yet.",
+    "crossed": "Best bid at or above best ask; not evaluated.",
+    "batch": "More frames of the same change are due.",
+}
+
+
+def kind_name(kind: str) -> str:
+    return KINDS[kind][0] if kind in KINDS else kind.replace("_", " ")
+
+
+def kind_meaning(kind: str) -> str:
+    return KINDS[kind][1] if kind in KINDS else ""
+
+
+def blocker(code: str) -> str:
+    """Say in words why a gate is shut; a code without words speaks for itself."""
+    return BLOCKERS.get(code, code.replace("_", " "))
+
+
+def condition(code: str) -> str:
+    return CONDITIONS.get(code, code.replace("_", " "))
+
+
+def close_reason(code: str) -> str:
+    return CLOSE_REASONS.get(code, code.replace("_", " ") or "No reason was given.")

@@ -1,0 +1,55 @@
+// The keyboard. No key approves or changes anything.
+
+const GO = { h: "/", s: "/signals/", m: "/markets/" };
+let going = 0; // until when a `g` waits for its second key
+
+function typing(target) {
+  return target.closest("input, textarea, select, [contenteditable]") !== null;
+}
+
+function move(step) {
+  const links = [...document.querySelectorAll("main .row .row-link")];
+  if (!links.length) return;
+  const at = links.findIndex((link) => link.closest(".row").contains(document.activeElement));
+  const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step;
+  links[Math.min(Math.max(next, 0), links.length - 1)].focus();
+}
+
+function press(name) {
+  document.querySelector(name)?.click();
+}
+
+const KEYS = {
+  "?": () => document.getElementById("help")?.showModal(),
+  "/": () => document.querySelector("#searchbar, main input[type=search], main select, .segments a")?.focus(),
+  j: () => move(1),
+  k: () => move(-1),
+  p: () => press(".pause:not([hidden])"),
+  n: () => press(".new-rows:not([hidden])"),
+  g: () => { going = Date.now() + 1500; },
+};
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (document.querySelector("dialog[open]")) return;
+  const destination = Date.now() < going ? GO[event.key] : null;
+  going = 0;
+  if (destination) return location.assign(destination);
+  const act = KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+export function start() {
+  document.addEventListener("keydown", pressed);
+  for (const button of document.querySelectorAll(".help-open")) {
+    button.hidden = false;
+    button.addEventListener("click", KEYS["?"]);
+  }
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+}
