@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -293,9 +294,9 @@ def test_the_feed_has_the_oddities_of_the_real_one(minute: list[Frame]) -> None:
     bodies = [frame.body for frame in minute if frame.ch == "ws"]
     messages = [json.loads(body) for body in bodies]
     live = [message for message in messages if isinstance(message, dict)]
-    pairs = list(zip(live, live[1:], strict=False))
+    pairs = list(pairwise(live))
 
-    repeats = sum(first == second for first, second in zip(bodies, bodies[1:], strict=False))
+    repeats = sum(first == second for first, second in pairwise(bodies))
     same_ms = sum(
         first["event_type"] == second["event_type"] == "price_change"
         and (first["market"], first["timestamp"]) == (second["market"], second["timestamp"])

@@ -11,7 +11,7 @@ from markets.simulator.quoting import KEEP, draw_size, make_fill, post, requote,
 from markets.simulator.stage import SECOND, Stage
 from markets.simulator.state import LiveEvent, LiveMarket
 
-FRAMES_PER_ACTION = 1.71  # measured with the shares below
+FRAMES_PER_ACTION = 1.53  # measured with the shares below
 MOODS = ((0.45, 0.5), (1.1, 0.4), (3.3, 0.1))  # activity against the mean, share of the time
 MOVE, TRADE, BATCH, REPEAT = 0.16, 0.025, 0.03, 0.008  # shares of all actions
 

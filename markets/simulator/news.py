@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 from functools import partial
 
-from markets.fills import SIZE_ONE
+from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.simulator.ladder import Edit
 from markets.simulator.quoting import clear_beyond, draw_size, make_fill, post, trade
 from markets.simulator.stage import MS, SECOND, Stage
-from markets.simulator.state import LiveEvent
+from markets.simulator.state import LiveEvent, LiveMarket
+
+DEPTH = (0, 1, 3)  # ticks behind the new touch
 
 
 class News:
@@ -43,6 +45,7 @@ class News:
                 lag = int(self._rng.uniform(5, 500) * MS)
                 self._stage.after(lag, partial(self._follow, event, index))
                 slowest = max(slowest, lag)
+        event.ends = self._stage.now + slowest + SECOND
         self._stage.after(slowest + 1, partial(self._settle, event))
 
     def _follow(self, event: LiveEvent, index: int) -> None:
@@ -52,10 +55,7 @@ class News:
         bid, ask = event.targets(index)
         bids = clear_beyond(leg.book.bids, bid + tick)
         asks = clear_beyond(leg.book.asks, ask - tick)
-        fresh: list[Edit] = [
-            (is_bid, price, draw_size(leg, self._rng))
-            for is_bid, price in ((True, bid), (False, ask))
-        ]
+        fresh = self._quotes(leg, bid, ask)
         taken = bids or asks
         if not taken:
             bodies = post(leg, fresh, ms=self._stage.ms, rng=self._rng)
@@ -64,6 +64,16 @@ class News:
             edits = bids + asks + fresh
             bodies = trade(leg, edits, fill, ms=self._stage.ms, rng=self._rng)
         self._stage.send(event, leg, bodies)
+
+    def _quotes(self, leg: LiveMarket, bid: int, ask: int) -> list[Edit]:
+        """Quote a few levels deep, so that the market does not stand on one leg."""
+        quotes = [(True, bid - step * leg.spec.tick) for step in DEPTH]
+        quotes += [(False, ask + step * leg.spec.tick) for step in DEPTH]
+        return [
+            (is_bid, price, draw_size(leg, self._rng))
+            for is_bid, price in quotes
+            if 0 < price < PRICE_ONE
+        ]
 
     def _settle(self, event: LiveEvent) -> None:
         event.cause = None

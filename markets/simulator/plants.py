@@ -88,7 +88,7 @@ def plan_yes(
     asks = lower_asks(event, lambda asks: yes_cost(asks, event.rate) <= goal, legs)
     if asks is None:
         return None
-    return tuple(Insert(at, False, asks[at], _shares(rng, low, high)) for at in legs)
+    return _inserts(event, {at: asks[at] for at in legs}, rng, low, high)
 
 
 def plan_no(
@@ -99,7 +99,7 @@ def plan_no(
     bids = raise_bids(event, lambda bids: no_gain(bids, event.rate) >= goal)
     if bids is None:
         return None
-    return tuple(Insert(at, True, bid, _shares(rng, low, high)) for at, bid in enumerate(bids))
+    return _inserts(event, dict(enumerate(bids)), rng, low, high, is_bid=True)
 
 
 def plan_gross(event: LiveEvent, rng: random.Random) -> tuple[Insert, ...] | None:
@@ -110,7 +110,22 @@ def plan_gross(event: LiveEvent, rng: random.Random) -> tuple[Insert, ...] | Non
     asks = lower_asks(event, lambda asks: sum(asks) < goal, legs)
     if asks is None or yes_cost(asks, event.rate) < USD * 1.002:
         return None
-    return tuple(Insert(at, False, asks[at], _shares(rng, 80, 300)) for at in legs)
+    return _inserts(event, {at: asks[at] for at in legs}, rng, 80, 300)
+
+
+def _inserts(
+    event: LiveEvent, prices: dict[int, int], rng: random.Random, low: float, high: float,
+    *, is_bid: bool = False,
+) -> tuple[Insert, ...]:  # fmt: skip
+    """Draw sizes; the leg that moves most comes last, so that it completes the plant."""
+
+    def moves(at: int) -> int:
+        book = event.legs[at].book
+        return abs(prices[at] - (book.best_bid if is_bid else book.best_ask))
+
+    return tuple(
+        Insert(at, is_bid, prices[at], _shares(rng, low, high)) for at in sorted(prices, key=moves)
+    )
 
 
 def _shares(rng: random.Random, low: float, high: float) -> int:
@@ -127,12 +142,13 @@ class Planting:
         self._logged: dict[str, int] = {}  # event id: place in the truth log
 
     def carry_out(self, event: LiveEvent, plan: Plan) -> None:
-        """Put every level of a plan in place, hold, and take them back in the same order."""
+        """Put every level of a plan in place, hold, and take them back, the last one first."""
         event.cause = plan.family
         delay = 0
         for insert in plan.inserts:
             delay += int(self._rng.uniform(0.2, 1.0) * plan.gap)
             self._stage.after(delay, partial(self._press, event, insert))
+        event.ends = self._stage.now + delay + plan.hold + SECOND
         if plan.logged:
             self._stage.after(delay, partial(self._log, event, plan))
         self._stage.after(delay + plan.hold, partial(self._take_back, event, plan))
@@ -161,12 +177,14 @@ class Planting:
     def _log(self, event: LiveEvent, plan: Plan) -> None:
         tokens = event.tokens(1 if plan.kind == "no_basket" else 0)
         self._logged[event.spec.event_id] = self._stage.open_window(
-            event, plan.family, plan.kind, tokens, lasts=plan.hold
+            event, plan.family, plan.kind, tokens
         )
 
     def _take_back(self, event: LiveEvent, plan: Plan) -> None:
+        if plan.logged:
+            self._stage.close_window(self._logged.pop(event.spec.event_id))
         delay = 0
-        for insert in plan.inserts:
+        for insert in reversed(plan.inserts):
             self._stage.after(delay, partial(self._lift, event, insert))
             delay += int(self._rng.uniform(0.0, 0.5) * min(plan.gap, 60 * MS))
         self._stage.after(delay, partial(self._finish, event))
@@ -179,8 +197,6 @@ class Planting:
     def _finish(self, event: LiveEvent) -> None:
         """Hand the event back to ordinary business, which restores its spreads."""
         event.cause = None
-        if event.spec.event_id in self._logged:
-            self._stage.close_window(self._logged.pop(event.spec.event_id))
         for index, leg in enumerate(event.legs):
             if not (leg.quiet or leg.paused):
                 wait = self._rng.uniform(0.05, 1.0) * SECOND

@@ -95,14 +95,17 @@ def make_fill(hits_bid: bool, price: int, size: int, rng: random.Random) -> Fill
 
 
 def stir(leg: LiveMarket, rng: random.Random, *, touch: bool) -> Edit | None:
-    """Change depth without moving the touch. `touch` False: leave the best levels alone."""
+    """Change depth without moving the touch.
+
+    `touch` False: leave the best level alone, and add none, which a plant could leave behind.
+    """
     is_bid = rng.random() < 0.5
     side = leg.book.side(is_bid)
     if len(side) < 2:
         return None
     if len(side) > leg.depth + 6:
         return is_bid, side.price(len(side) - 1), 0
-    if len(side) < leg.depth and rng.random() < 0.5:
+    if touch and len(side) < leg.depth and rng.random() < 0.5:
         return _add_behind(leg, side, rng)
     rank = min(int(rng.expovariate(0.3)) + (not touch), len(side) - 1)
     gone = rank and len(side) > KEEP and rng.random() < 0.12

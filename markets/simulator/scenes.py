@@ -136,7 +136,7 @@ class Scenes:
             leg.paused = False
             return False
         self._stage.republish(event)
-        self._stage.after(hold + 30 * SECOND, partial(self._resume, event, leg.spec.market_id))
+        self._stage.after(hold + 3 * SECOND, partial(self._resume, event, leg.spec.market_id))
         return True
 
     def _resume(self, event: LiveEvent, market_id: str) -> None:
@@ -155,9 +155,10 @@ class Scenes:
             return False
         event.cause = "crossed"
         self._edit(event, 0, [(True, price, draw_size(event.legs[0], self._rng))])
+        wait = int(self._rng.uniform(0.2, 1.5) * SECOND)
+        event.ends = self._stage.now + wait
         tokens = event.legs[0].spec.token_ids
         place = self._stage.open_window(event, "crossed", "binary", tokens)
-        wait = self._rng.uniform(0.2, 1.5) * SECOND
         self._stage.after(wait, partial(self._restore, event, 0, [(True, price, 0)], place))
         return True
 
@@ -175,8 +176,8 @@ class Scenes:
         bodies = trade(leg, edits, fill, ms=self._stage.ms, rng=self._rng)
         self._stage.send(event, leg, bodies)
         hold = int(self._rng.uniform(3, 15) * SECOND)
-        place = self._stage.open_window(event, "empty_leg", "yes_basket", event.tokens(0),
-                                        lasts=hold)  # fmt: skip
+        event.ends = self._stage.now + hold
+        place = self._stage.open_window(event, "empty_leg", "yes_basket", event.tokens(0))
         back: list[Edit] = [(False, price, size) for price, size in levels[:8]]
         self._stage.after(hold, partial(self._restore, event, index, back, place))
         return True
@@ -210,12 +211,16 @@ class Scenes:
         return True
 
     def _choose(self, fits: Callable[[LiveEvent], bool]) -> LiveEvent | None:
-        able = [event for event in self._stage.events.values() if event.idle and fits(event)]
+        able = [
+            event
+            for event in self._stage.events.values()
+            if event.idle and not any(leg.paused for leg in event.legs) and fits(event)
+        ]
         return self._rng.choice(able) if able else None
 
     @staticmethod
     def _exhaustive(event: LiveEvent) -> bool:
-        return event.spec.kind == "neg_risk" and not any(leg.paused for leg in event.legs)
+        return event.spec.kind == "neg_risk"
 
 
 def _lowest(event: LiveEvent) -> int:

@@ -66,14 +66,13 @@ class Stage:
 
     def send(self, event: LiveEvent, leg: LiveMarket, bodies: Sequence[bytes]) -> None:
         """Send what happened to one market, and look whether it opened or closed something."""
-        first = received = self._receive()
-        for body in bodies:
-            self._tape.append(Frame(received, "ws", body, event.conn))
-            received += 1_000  # one connection delivers back to back
-        self._received = received
+        first = self._receive()
+        for number, body in enumerate(bodies):  # one connection delivers back to back
+            self._received = first + number * 1_000
+            self._tape.append(Frame(self._received, "ws", body, event.conn))
         if leg.touch != leg.seen:
             leg.seen = leg.touch
-            self._watch(event, first, received)
+            self._watch(event, first)
 
     def push(self, conn: int, body: bytes) -> None:
         """Send one message on a connection."""
@@ -116,26 +115,34 @@ class Stage:
         self.conns[event.conn] -= 2 * len(event.legs)
         del self.events[event.spec.event_id]
 
-    def _watch(self, event: LiveEvent, first: int, last: int) -> None:
+    def _watch(self, event: LiveEvent, first: int) -> None:
         found = event.mispriced()
         for kind in [kind for kind in event.windows if kind not in found]:
-            self.close_window(event.windows.pop(kind), at=last)
+            self.close_window(event.windows.pop(kind))
         for kind, tokens in found.items():
             if kind not in event.windows:
                 family = event.cause or "spontaneous"
-                event.windows[kind] = self.open_window(event, family, kind, tokens, at=first)
+                event.windows[kind] = self.open_window(event, family, kind, tokens, t0=first)
 
     def open_window(
-        self, event: LiveEvent, family: str, kind: str, tokens: tuple[str, ...], *,
-        at: int | None = None, lasts: int = SECOND,
-    ) -> int:  # fmt: skip
-        """Log that an event looks mispriced; gives the row's place in the log."""
-        t0 = at or self._received
-        planted = family in PLANTED
-        row = Truth(family, kind, event.spec.event_id, tokens, t0, t0 + lasts, planted)
+        self,
+        event: LiveEvent,
+        family: str,
+        kind: str,
+        tokens: tuple[str, ...],
+        *,
+        t0: int | None = None,
+    ) -> int:
+        """Log that an event looks mispriced since `t0`, or since the message sent last.
+
+        Gives the row's place in the log.
+        """
+        t0 = t0 or self._received
+        t1 = max(t0 + 1, event.ends)
+        row = Truth(family, kind, event.spec.event_id, tokens, t0, t1, family in PLANTED)
         self.truth.append(row)
         return len(self.truth) - 1
 
-    def close_window(self, place: int, *, at: int | None = None) -> None:
-        """Log when it ended."""
-        self.truth[place] = replace(self.truth[place], t1=at or self._received)
+    def close_window(self, place: int) -> None:
+        """Log that it ended with the message sent last."""
+        self.truth[place] = replace(self.truth[place], t1=self._received)
