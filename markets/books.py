@@ -62,7 +62,7 @@ class Books:
             return self._feed_piecewise(body, received)
         if type(decoded) is wire.Message:
             return self._apply((decoded,), body, received)
-        return self._apply(decoded, body, received)  # type: ignore[arg-type]
+        return self._apply(decoded, body, received)
 
     def answer(self, body: bytes, received: int) -> Sequence[Book]:
         """Apply a `/books` or `/book` answer and return the books it gave."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from django.db import transaction
 
 from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.listing import EventTerms, MarketTerms
 from markets.models import Event, Market, Outcome
+
+_Row = TypeVar("_Row", Event, Market)
 
 _STATES = {
     None: Market.State.TRADABLE,
@@ -21,6 +24,7 @@ _STATES = {
     "no_order_book": Market.State.PAUSED,
     "paused": Market.State.PAUSED,
 }
+_FIELD_NAMES = {"event_id": "event"}
 _EVENT_FIELDS = ("title", "slug", "neg_risk", "augmented", "closed", "end_at", "tags")
 _MARKET_FIELDS = (
     "event_id",
@@ -52,24 +56,22 @@ def store(events: Iterable[EventTerms], *, seen_at: datetime) -> int:
     return changed
 
 
-def _write(
-    model: type[Event] | type[Market], rows: list[Event] | list[Market], fields: tuple[str, ...]
-) -> int:
+def _write(model: type[_Row], rows: list[_Row], fields: tuple[str, ...]) -> int:
     """Insert or update the rows whose fields differ from what is stored."""
-    stored = model.objects.in_bulk([row.pk for row in rows])  # type: ignore[attr-defined]
+    manager = model._default_manager
+    stored = manager.in_bulk([row.pk for row in rows])
     differing = [
         row
         for row in rows
         if row.pk not in stored
         or any(getattr(row, name) != getattr(stored[row.pk], name) for name in fields)
     ]
-    model.objects.bulk_create(  # type: ignore[attr-defined]
+    manager.bulk_create(
         differing,
         batch_size=500,
         update_conflicts=True,
         unique_fields=["id"],
-        update_fields=[name.removesuffix("_id") if name == "event_id" else name for name in fields]
-        + ["seen_at"],
+        update_fields=[*(_FIELD_NAMES.get(name, name) for name in fields), "seen_at"],
     )
     return len(differing)
 

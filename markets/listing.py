@@ -191,8 +191,8 @@ def _market(gamma: GammaMarket) -> MarketTerms:
         leg_number=_leg_number(gamma),
         label=gamma.group_item_title or "",
         slug=gamma.slug or "",
-        liquidity=gamma.liquidity_num or Decimal(0),
-        volume=gamma.volume_num or Decimal(0),
+        liquidity=_amount(gamma.liquidity_num),
+        volume=_amount(gamma.volume_num),
         secondary=bool(gamma.neg_risk_other),
     )
 
@@ -244,15 +244,22 @@ def _size(value: Decimal | None) -> int:
     return int(size * SIZE_ONE)
 
 
+def _amount(value: Decimal | None) -> Decimal:
+    """Return an amount that is only shown; what is no number counts as none."""
+    return value if value is not None and value.is_finite() else Decimal(0)
+
+
 def _fee(gamma: GammaMarket) -> Fee | None:
     """Return the market's schedule, free where fees are off, None where it is unknown."""
     schedule = gamma.fee_schedule
     if schedule is None:
         return None if gamma.fees_enabled or gamma.fee_type else FREE
-    exponent = int(schedule.exponent)
-    if exponent != schedule.exponent or not 0 <= exponent <= 4 or not 0 <= schedule.rate < 1:
+    rate, exponent = schedule.rate, schedule.exponent
+    if not (rate.is_finite() and exponent.is_finite()):
         return None
-    return Fee(schedule.rate, exponent)
+    if exponent != int(exponent) or not 0 <= exponent <= 4 or not 0 <= rate < 1:
+        return None
+    return Fee(rate, int(exponent))
 
 
 def _payout(gamma: GammaMarket) -> Decimal | None:
@@ -270,6 +277,8 @@ def _payout(gamma: GammaMarket) -> Decimal | None:
         first, second = Decimal(prices[0]), Decimal(prices[1])
     except InvalidOperation:
         raise BadListing("outcomePrices", f"{prices} are not numbers") from None
+    if not (first.is_finite() and second.is_finite()):
+        raise BadListing("outcomePrices", f"{prices} are not numbers")
     if {first, second} == {Decimal(0), Decimal(1)} or first == second == Decimal("0.5"):
         return first
     return _rounded(first) if gamma.uma_resolution_status == "resolved" else None

@@ -8,9 +8,6 @@ from decimal import Decimal
 from django.db import models
 from django.db.models import F, Q
 
-PRICE = {"max_digits": 6, "decimal_places": 4}
-SIZE = {"max_digits": 20, "decimal_places": 6}
-
 
 class Event(models.Model):
     """The venue's group of markets."""
@@ -84,8 +81,8 @@ class Market(models.Model):
     label = models.CharField(max_length=300, blank=True)
     slug = models.CharField(max_length=300, blank=True)
     state = models.CharField(max_length=12, choices=State.choices)
-    tick_size = models.DecimalField(**PRICE)
-    min_size = models.DecimalField(**SIZE)
+    tick_size = models.DecimalField(max_digits=6, decimal_places=4)
+    min_size = models.DecimalField(max_digits=20, decimal_places=6)
     fee_rate = models.DecimalField(
         max_digits=8, decimal_places=6, null=True, blank=True, help_text="Empty: not known."
     )
@@ -133,10 +130,10 @@ class Quote(models.Model):
     """The latest top of book of one market, for its first outcome; rewritten."""
 
     market = models.OneToOneField(Market, primary_key=True, on_delete=models.CASCADE)
-    bid = models.DecimalField(**PRICE, null=True)
-    ask = models.DecimalField(**PRICE, null=True)
-    bid_size = models.DecimalField(**SIZE, null=True)
-    ask_size = models.DecimalField(**SIZE, null=True)
+    bid = models.DecimalField(max_digits=6, decimal_places=4, null=True)
+    ask = models.DecimalField(max_digits=6, decimal_places=4, null=True)
+    bid_size = models.DecimalField(max_digits=20, decimal_places=6, null=True)
+    ask_size = models.DecimalField(max_digits=20, decimal_places=6, null=True)
     state = models.CharField(max_length=12, help_text="fresh, stale, awaiting, crossed or batch")
     at = models.DateTimeField(help_text="When it last changed.")
 
@@ -155,10 +152,10 @@ class Tick(models.Model):
         Market, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
     )
     at = models.DateTimeField()
-    bid = models.DecimalField(**PRICE, null=True)
-    ask = models.DecimalField(**PRICE, null=True)
-    bid_size = models.DecimalField(**SIZE, null=True)
-    ask_size = models.DecimalField(**SIZE, null=True)
+    bid = models.DecimalField(max_digits=6, decimal_places=4, null=True)
+    ask = models.DecimalField(max_digits=6, decimal_places=4, null=True)
+    bid_size = models.DecimalField(max_digits=20, decimal_places=6, null=True)
+    ask_size = models.DecimalField(max_digits=20, decimal_places=6, null=True)
 
     class Meta:
         constraints = [

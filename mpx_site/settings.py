@@ -111,7 +111,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
-STATIC_ROOT = MPX_HOME / "static"
+STATIC_ROOT = conf.text("STATIC_ROOT") or None  # only where files are collected for a server
 WHITENOISE_USE_FINDERS = True
 
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -56,7 +56,7 @@ class UnknownDetector(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What one rule sees on one watched event now. Findings may be empty; `why` says why."""
+    """What one rule sees on one watched event now; `why` is why it sees no more than that."""
 
     rule: ActiveRule
     subject: str  # event id, or market id of a market on its own
@@ -210,9 +210,9 @@ class Engine:
         return seen
 
     def _sighting(self, rule: ActiveRule, watch: Watch, at: int) -> Sighting:
-        findings, misses = self.detect(watch, rule.limits, at=at)
+        findings, _ = self.detect(watch, rule.limits, at=at)
         kept = tuple(finding for finding in findings if finding.kind in rule.kinds)
-        return Sighting(rule, watch.subject, kept, "" if kept else self._why_not(watch, misses))
+        return Sighting(rule, watch.subject, kept, self._why_not(watch))
 
     def detect(
         self, watch: Watch, limits: Limits, *, at: int
@@ -235,9 +235,11 @@ class Engine:
         return found
 
     @staticmethod
-    def _why_not(watch: Watch, misses: tuple[NearMiss, ...] = ()) -> str:
-        blocked = [leg.untradable for leg in watch.legs if leg.untradable]
-        states = [book.state for book in watch.books if book.state not in ("fresh",)]
-        if "resolved" in blocked or "closed" in blocked:
+    def _why_not(watch: Watch) -> str:
+        """Name what stands in the way of a basket that paid a moment ago."""
+        if all(leg.untradable in ("resolved", "closed") for leg in watch.legs):
             return "market_closed"
-        return f"book_{states[0]}" if states else "edge_gone"
+        for leg, book in zip(watch.legs, watch.books, strict=True):
+            if leg.untradable is None and not book.evaluable:
+                return f"book_{book.state}"
+        return "edge_gone"

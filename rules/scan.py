@@ -18,7 +18,7 @@ from functools import partial
 from markets.fills import SIZE_ONE, left_after
 from rules.data_quality import DataProblem
 from rules.kernel.baskets import Seen, detect_event, detect_market, rank
-from rules.kernel.finding import EventView, Finding, Leg, Limits, MarketView, NearMiss
+from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss, usd
 from rules.kernel.relations import (
     PAIRS,
     RELATION_TYPES,
@@ -232,7 +232,7 @@ def as_object(seen: Scan) -> dict[str, object]:
     """Return the object that `scan --json` prints."""
     return {
         "schema": SCHEMA,
-        "opportunities": [_opportunity(finding) for finding in seen.opportunities],
+        "opportunities": [finding.row() for finding in seen.opportunities],
         "near_misses": [_near_miss(miss) for miss in seen.near_misses],
         "data_quality": [_problem(problem) for problem in seen.problems],
     }
@@ -242,56 +242,13 @@ def as_json(seen: Scan) -> str:
     return json.dumps(as_object(seen))
 
 
-def _usd(amount: Decimal) -> str:
-    return f"{amount:.6f}"
-
-
-def _opportunity(finding: Finding) -> dict[str, object]:
-    yearly = finding.annualised_pct
-    return {
-        "kind": finding.kind,
-        "event_id": finding.event_id,
-        "market_ids": list(finding.market_ids),
-        "legs": [_leg(leg) for leg in finding.legs],
-        "cost": _usd(finding.cost),
-        "fees": _usd(finding.fees),
-        "min_payoff": _usd(finding.min_payoff),
-        "profit": _usd(finding.profit),
-        "edge_bps": float(finding.edge_bps),
-        "annualised_pct": None if yearly is None else float(yearly),
-        "instant": finding.instant,
-        "verdict": finding.verdict,
-        "blocked_by": list(finding.blocked_by),
-        "conditions": list(finding.conditions),
-        "certificate": {
-            "worst_state": finding.certificate.worst_state,
-            "payoff": _usd(finding.certificate.payoff),
-            "states": finding.certificate.states,
-        },
-    }
-
-
-def _leg(leg: Leg) -> dict[str, object]:
-    return {
-        "token_id": leg.token_id,
-        "market_id": leg.market_id,
-        "outcome": leg.outcome,
-        "side": "BUY",
-        "size": f"{leg.size:.2f}",
-        "avg_price": _usd(leg.avg_price),
-        "limit_price": _usd(leg.limit_price),
-        "fee": _usd(leg.fee),
-        "cost": _usd(leg.cost),
-    }
-
-
 def _near_miss(miss: NearMiss) -> dict[str, object]:
     return {
         "event_id": miss.event_id,
         "market_ids": list(miss.market_ids),
         "kind": miss.kind,
-        "gross_sum": _usd(miss.gross_sum),
-        "net_sum": _usd(miss.net_sum),
+        "gross_sum": usd(miss.gross_sum),
+        "net_sum": usd(miss.net_sum),
         "gap_cents": float(miss.gap_cents),
         "blocked_by": list(miss.blocked_by),
     }

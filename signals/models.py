@@ -11,8 +11,6 @@ from django.db.models.functions import TruncHour
 from markets.models import Event
 from rules.models import Rule, RuleVersion
 
-MONEY = {"max_digits": 18, "decimal_places": 6}
-
 
 class SignalQuerySet(models.QuerySet["Signal"]):
     def open(self) -> SignalQuerySet:
@@ -93,9 +91,9 @@ class Signal(models.Model):
     )
     edge_bps = models.DecimalField(max_digits=12, decimal_places=2)
     peak_edge_bps = models.DecimalField(max_digits=12, decimal_places=2)
-    profit = models.DecimalField(**MONEY)
-    peak_profit = models.DecimalField(**MONEY)
-    cost = models.DecimalField(**MONEY)
+    profit = models.DecimalField(max_digits=18, decimal_places=6)
+    peak_profit = models.DecimalField(max_digits=18, decimal_places=6)
+    cost = models.DecimalField(max_digits=18, decimal_places=6)
     observations = models.PositiveIntegerField(default=1)
     payload = models.JSONField()
 
@@ -130,7 +128,7 @@ class SignalPoint(models.Model):
     change = models.CharField(max_length=8)
     level = models.CharField(max_length=2)
     edge_bps = models.DecimalField(max_digits=12, decimal_places=2)
-    profit = models.DecimalField(**MONEY)
+    profit = models.DecimalField(max_digits=18, decimal_places=6)
 
     class Meta:
         indexes = [models.Index(fields=["signal", "at"], name="points_of_signal")]

@@ -75,9 +75,9 @@ class Pipeline:
                 "gamma", "bad_page", at=frame.t, detail=str(error), sample=frame.body
             )
             return Step(tuple(gone))
-        for error in rejected:
+        for bad in rejected:
             self.problems.note(
-                "gamma", "bad_listing", at=frame.t, subject=error.market_id, detail=str(error)
+                "gamma", "bad_listing", at=frame.t, subject=bad.market_id, detail=str(bad)
             )
         changes: list[SignalChange] = []
         for event in events:

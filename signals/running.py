@@ -56,7 +56,7 @@ class LiveThread(threading.Thread):
         self.live: Live | None = None
         self._writer = Writer() if store else None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._ready = threading.Event()
 
     def run(self) -> None:
@@ -77,7 +77,7 @@ class LiveThread(threading.Thread):
         self.live = Live(rules, clock=clock, writer=self._writer, recording=self.recording)
         frames = source_of(self.source, clock=clock, problems=self.live.pipeline.problems)
         self._ready.set()
-        await self.live.run(frames, stop=self._stop)
+        await self.live.run(frames, stop=self._stopping)
 
     def _prepare(self) -> tuple[ActiveRule, ...]:
         if self._writer:
@@ -89,4 +89,4 @@ class LiveThread(threading.Thread):
         """Ask the thread to end; it stores what it has first. Join it to wait."""
         self._ready.wait(FINISH_SECONDS)
         if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop.call_soon_threadsafe(self._stopping.set)

@@ -115,7 +115,7 @@ def _facts(change: SignalChange) -> dict[str, Any]:
         "peak_profit": change.peak_profit,
         "cost": finding.cost,
         "observations": change.observations,
-        "payload": finding.row(),
+        "payload": finding.explained(),
     }
 
 

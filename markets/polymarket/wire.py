@@ -93,28 +93,83 @@ LISTING_EVENTS = frozenset({"new_market", "market_resolved"})
 # What each event is known to carry; anything else is counted (see `unknown_fields`).
 KNOWN_FIELDS: dict[str, frozenset[str]] = {
     "book": frozenset(
-        "event_type market asset_id timestamp hash bids asks tick_size last_trade_price "
-        "min_order_size neg_risk version".split()
+        [
+            "event_type",
+            "market",
+            "asset_id",
+            "timestamp",
+            "hash",
+            "bids",
+            "asks",
+            "tick_size",
+            "last_trade_price",
+            "min_order_size",
+            "neg_risk",
+            "version",
+        ]
     ),
-    "price_change": frozenset("event_type market timestamp price_changes".split()),
+    "price_change": frozenset(["event_type", "market", "timestamp", "price_changes"]),
     "last_trade_price": frozenset(
-        "event_type market asset_id price size side fee_rate_bps timestamp transaction_hash".split()
+        [
+            "event_type",
+            "market",
+            "asset_id",
+            "price",
+            "size",
+            "side",
+            "fee_rate_bps",
+            "timestamp",
+            "transaction_hash",
+        ]
     ),
     "tick_size_change": frozenset(
-        "event_type market asset_id old_tick_size new_tick_size timestamp".split()
+        ["event_type", "market", "asset_id", "old_tick_size", "new_tick_size", "timestamp"]
     ),
     "best_bid_ask": frozenset(
-        "event_type market asset_id best_bid best_ask spread timestamp".split()
+        ["event_type", "market", "asset_id", "best_bid", "best_ask", "spread", "timestamp"]
     ),
     "new_market": frozenset(
-        "event_type id question market slug description assets_ids outcomes event_message "
-        "timestamp tags condition_id active clob_token_ids order_price_min_tick_size "
-        "group_item_title taker_base_fee fees_enabled fee_schedule sports_market_type line "
-        "game_start_time".split()
+        [
+            "event_type",
+            "id",
+            "question",
+            "market",
+            "slug",
+            "description",
+            "assets_ids",
+            "outcomes",
+            "event_message",
+            "timestamp",
+            "tags",
+            "condition_id",
+            "active",
+            "clob_token_ids",
+            "order_price_min_tick_size",
+            "group_item_title",
+            "taker_base_fee",
+            "fees_enabled",
+            "fee_schedule",
+            "sports_market_type",
+            "line",
+            "game_start_time",
+        ]
     ),
     "market_resolved": frozenset(
-        "event_type id market assets_ids winning_asset_id winning_outcome timestamp tags "
-        "question slug description outcomes event_message".split()
+        [
+            "event_type",
+            "id",
+            "market",
+            "assets_ids",
+            "winning_asset_id",
+            "winning_outcome",
+            "timestamp",
+            "tags",
+            "question",
+            "slug",
+            "description",
+            "outcomes",
+            "event_message",
+        ]
     ),
 }
 

@@ -31,7 +31,7 @@ class News:
             self._stage.after(self._rng.expovariate(1 / self._every) * SECOND, self._break)
 
     def _break(self) -> None:
-        able = [event for event in self._stage.events.values() if _can_jump(event)]
+        able = self._stage.rested()
         if able:
             self._jump(self._rng.choice(able))
         self.start()
@@ -46,7 +46,7 @@ class News:
                 self._stage.after(lag, partial(self._follow, event, index))
                 slowest = max(slowest, lag)
         event.ends = self._stage.now + slowest + SECOND
-        self._stage.after(slowest + 1, partial(self._settle, event))
+        self._stage.after(slowest + 1, partial(self._stage.release, event))
 
     def _follow(self, event: LiveEvent, index: int) -> None:
         """Take what is now wrong in one market and quote around the new probability."""
@@ -74,10 +74,3 @@ class News:
             for is_bid, price in quotes
             if 0 < price < PRICE_ONE
         ]
-
-    def _settle(self, event: LiveEvent) -> None:
-        event.cause = None
-
-
-def _can_jump(event: LiveEvent) -> bool:
-    return event.idle and not any(leg.paused for leg in event.legs)

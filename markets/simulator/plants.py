@@ -195,8 +195,8 @@ class Planting:
         self._stage.send(event, leg, post(leg, edits, ms=self._stage.ms, rng=self._rng))
 
     def _finish(self, event: LiveEvent) -> None:
-        """Hand the event back to ordinary business, which restores its spreads."""
-        event.cause = None
+        """Leave it to ordinary business to restore the spreads."""
+        self._stage.release(event)
         for index, leg in enumerate(event.legs):
             if not (leg.quiet or leg.paused):
                 wait = self._rng.uniform(0.05, 1.0) * SECOND

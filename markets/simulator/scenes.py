@@ -185,7 +185,7 @@ class Scenes:
     def _restore(self, event: LiveEvent, index: int, edits: list[Edit], place: int) -> None:
         self._edit(event, index, edits)
         self._stage.close_window(place)
-        event.cause = None
+        self._stage.release(event)
 
     def _edit(self, event: LiveEvent, index: int, edits: list[Edit]) -> None:
         leg = event.legs[index]
@@ -211,11 +211,7 @@ class Scenes:
         return True
 
     def _choose(self, fits: Callable[[LiveEvent], bool]) -> LiveEvent | None:
-        able = [
-            event
-            for event in self._stage.events.values()
-            if event.idle and not any(leg.paused for leg in event.legs) and fits(event)
-        ]
+        able = [event for event in self._stage.rested() if fits(event)]
         return self._rng.choice(able) if able else None
 
     @staticmethod

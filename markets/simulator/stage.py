@@ -17,6 +17,7 @@ from markets.simulator.truth import PLANTED, Truth
 MS = 1_000_000  # ns
 SECOND = 1_000 * MS
 TOKENS_PER_CONNECTION = 200
+REST = 3 * SECOND  # between two plants in one event, so that no signal spans both
 LATENCY_MIN, LATENCY_MEAN, LATENCY_MAX = 5 * MS, 14 * MS, 100 * MS
 
 
@@ -142,6 +143,19 @@ class Stage:
         row = Truth(family, kind, event.spec.event_id, tokens, t0, t1, family in PLANTED)
         self.truth.append(row)
         return len(self.truth) - 1
+
+    def rested(self) -> list[LiveEvent]:
+        """List the events in which something new may be started."""
+        return [
+            event
+            for event in self.events.values()
+            if event.idle and self.now >= event.ends and not any(leg.paused for leg in event.legs)
+        ]
+
+    def release(self, event: LiveEvent) -> None:
+        """Hand an event back to ordinary business."""
+        event.cause = None
+        event.ends = self.now + REST
 
     def close_window(self, place: int) -> None:
         """Log that it ended with the message sent last."""

@@ -58,7 +58,7 @@ class LiveEvent:
         self.mood = 1.0  # the volatility regime it is in
         self.mood_until = 0
         self.cause: str | None = None  # the family of the plant or jump that holds it
-        self.ends = 0  # when that one will have let go of it, unix ns
+        self.ends = 0  # when that one will have let go of it and it is rested, unix ns
         self.windows: dict[str, int] = {}  # kinds now open: their place in the truth log
         self.conn = 0
         self.halted = False  # past its end, no orders

@@ -64,12 +64,15 @@ class Leg:
             "outcome": self.outcome,
             "side": "BUY",
             "size": f"{self.size:.2f}",
-            "avg_price": f"{self.avg_price:.6f}",
-            "limit_price": f"{self.limit_price:.4f}",
-            "fee": f"{self.fee:.6f}",
-            "cost": f"{self.cost:.6f}",
-            "takes": [[str(price), f"{size:.2f}", str(fee)] for price, size, fee in self.takes],
+            "avg_price": usd(self.avg_price),
+            "limit_price": usd(self.limit_price),
+            "fee": usd(self.fee),
+            "cost": usd(self.cost),
         }
+
+    def levels(self) -> list[list[str]]:
+        """Return what is taken of each level: price, shares and fee."""
+        return [[str(price), f"{size:.2f}", str(fee)] for price, size, fee in self.takes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,32 +105,39 @@ class Finding:
     certificate: Certificate
 
     def row(self) -> dict[str, object]:
-        """Return the finding as the JSON object that `scan` and `replay` print."""
+        """Return the finding as an opportunity of DESIGN section 5: money as text, 6 decimals."""
+        yearly = self.annualised_pct
         return {
             "kind": self.kind,
             "event_id": self.event_id,
             "market_ids": list(self.market_ids),
             "legs": [leg.row() for leg in self.legs],
-            "cost": f"{self.cost:.6f}",
-            "fees": f"{self.fees:.6f}",
-            "min_payoff": f"{self.min_payoff:.6f}",
-            "profit": f"{self.profit:.6f}",
-            "edge_bps": f"{self.edge_bps:.2f}",
-            "annualised_pct": _text(self.annualised_pct),
+            "cost": usd(self.cost),
+            "fees": usd(self.fees),
+            "min_payoff": usd(self.min_payoff),
+            "profit": usd(self.profit),
+            "edge_bps": float(self.edge_bps),
+            "annualised_pct": None if yearly is None else float(yearly),
             "instant": self.instant,
             "verdict": self.verdict,
             "blocked_by": list(self.blocked_by),
             "conditions": list(self.conditions),
             "certificate": {
                 "worst_state": self.certificate.worst_state,
-                "payoff": f"{self.certificate.payoff:.6f}",
+                "payoff": usd(self.certificate.payoff),
                 "states": self.certificate.states,
             },
         }
 
+    def explained(self) -> dict[str, object]:
+        """Return the row with the levels that each leg takes (`takes`)."""
+        legs = [{**leg.row(), "takes": leg.levels()} for leg in self.legs]
+        return {**self.row(), "legs": legs}
 
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else f"{value:.6f}"
+
+def usd(amount: Decimal) -> str:
+    """Return an amount as the contract writes it."""
+    return f"{amount:.6f}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def speed(text: str) -> float | None:
 
 class Command(BaseCommand):
     help = "Replay a recording through the live path. Needs no database and writes nothing."
-    requires_system_checks: list[str] = []  # type: ignore[assignment]
+    requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path)
