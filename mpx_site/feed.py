@@ -44,9 +44,9 @@ FRAME_MAX = 4_096  # bytes of one inbound frame
 INBOUND_MAX = 20  # inbound messages per second
 # Daphne buffers without bound what a client does not read, and drops it only when
 # a ping stays unanswered (up to 50 s). What may be written ahead is bounded here:
-# 2 MiB at once, then 256 KiB/s (some 400 signal changes a second).
+# 2 MiB at once, then 1 MiB/s (some 1,700 signal changes a second).
 AHEAD_BYTES = 2 << 20
-AHEAD_BYTES_PER_SECOND = 256 << 10
+AHEAD_BYTES_PER_SECOND = 1 << 20
 
 UNAUTHENTICATED = 4401
 TOO_SLOW = 4408
