@@ -33,8 +33,7 @@ def run(*, books: int, messages: int) -> dict[str, object]:
     """
     made = traffic(books=books, messages=messages)
     rss_mb = _measured_memory(made)
-    pipeline = _pipeline()
-    _loaded(pipeline, made)
+    pipeline = loaded(made)
     textbook = Textbook(made.events)
     for body in made.snapshots:
         textbook.feed(body)
@@ -79,11 +78,14 @@ def _pipeline() -> Pipeline:
     return Pipeline((ActiveRule.of(rule),))
 
 
-def _loaded(pipeline: Pipeline, made: Traffic) -> None:
+def loaded(made: Traffic) -> Pipeline:
+    """Return a pipeline that holds every book of the traffic."""
+    pipeline = _pipeline()
     for event in made.events:
         pipeline.list_event(event, t=0)
     for number, body in enumerate(made.snapshots):
         pipeline.feed(Frame(number, "ws", body, 1))
+    return pipeline
 
 
 def memory_mb(path: Path) -> float:

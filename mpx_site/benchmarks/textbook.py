@@ -39,6 +39,10 @@ class Textbook:
                 continue
             self._evaluate(self.event_of[message["market"]])
 
+    def scan(self, events: tuple[EventTerms, ...]) -> None:
+        for event in events:
+            self._evaluate(event)
+
     def _replace(self, message: dict[str, list[dict[str, str]]]) -> None:
         book = self.books[str(message["asset_id"])]
         for side, name in (("BUY", "bids"), ("SELL", "asks")):

@@ -67,9 +67,9 @@ def traffic(*, books: int, messages: int, seed: int = 1) -> Traffic:
     rng = random.Random(seed)
     events = tuple(_events(books, rng))
     quoted = []
-    for event in events:
+    for number, event in enumerate(events):
         for market in event.markets:
-            total = 0.9 if event is events[0] else 1.0  # one YES basket pays all the time
+            total = 0.9 if number == 0 else 1.0  # one YES basket pays all the time
             fair = total / len(event.markets) if event.neg_risk else rng.uniform(0.05, 0.95)
             quoted.append(Quoted(Book(market), min(max(round(fair * 1_000), 4), 960) * 10, rng))
     snapshots = tuple(_snapshot_frames([each.book for each in quoted]))

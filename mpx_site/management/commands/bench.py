@@ -1,0 +1,38 @@
+"""`bench`: what the hot paths can do, as ratios against yardsticks measured in the same run."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from mpx_site.benchmarks import scan, stream
+
+
+class Command(BaseCommand):
+    help = "Measure a hot path beside its yardstick in one run."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        commands = parser.add_subparsers(dest="bench", required=True)
+        streaming = commands.add_parser("stream", help="bytes to findings, one core")
+        streaming.add_argument("--books", type=int, default=20_000)
+        streaming.add_argument("--messages", type=int, default=80_000)
+        scanning = commands.add_parser("scan", help="all markets looked at once")
+        scanning.add_argument("--markets", type=int, default=10_000)
+        for each in (streaming, scanning):
+            each.add_argument("--json", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["bench"] == "stream":
+            result = stream.run(books=options["books"], messages=options["messages"])
+        else:
+            result = scan.run(markets=options["markets"])
+        self.stdout.write(json.dumps(result) if options["json"] else _table(result))
+
+
+def _table(result: dict[str, Any]) -> str:
+    rows = [*result["ratios"].items(), *result["figures"].items()]
+    return "\n".join(f"{name:<28}{value:>14}" for name, value in rows)
