@@ -128,10 +128,12 @@ def requote(event: LiveEvent, index: int, rng: random.Random) -> list[Edit]:
     edits, best_bid = _retreat(leg.book.bids, bid)
     gone, best_ask = _retreat(leg.book.asks, ask)
     edits += gone
-    if best_ask > ask > best_bid and event.may_ask(index, ask):
+    ask = max(ask, best_bid + leg.spec.tick)  # levels too few to withdraw stand in the way
+    if best_ask > ask and event.may_ask(index, ask):
         edits.append((False, ask, draw_size(leg, rng)))
         best_ask = ask
-    if best_bid < bid < best_ask and event.may_bid(index, bid):
+    bid = min(bid, best_ask - leg.spec.tick)
+    if best_bid < bid and event.may_bid(index, bid):
         edits.append((True, bid, draw_size(leg, rng)))
     return edits
 
