@@ -109,7 +109,9 @@ def test_without_a_database_traffic_is_sent_elsewhere(
 def test_many_probes_ask_the_database_once(
     client: Client, django_assert_num_queries: Callable[[int], Any]
 ) -> None:
-    with django_assert_num_queries(1):
+    client.get("/api/healthz")
+
+    with django_assert_num_queries(0):
         for _ in range(20):
             client.get("/api/healthz")
 
