@@ -39,11 +39,30 @@ class ReadOnly:
         return False
 
 
+class AboutFilter(admin.SimpleListFilter):
+    """What an entry is about, through the index on subjects."""
+
+    title = "about"
+    parameter_name = "about"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("signal", "signals"), ("rule", "rules")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[AuditEntry]
+    ) -> QuerySet[AuditEntry]:
+        kind = self.value()
+        if kind is None:
+            return queryset
+        after = chr(ord(":") + 1)  # subjects are KIND:KEY
+        return queryset.filter(subject__gte=f"{kind}:", subject__lt=f"{kind}{after}")
+
+
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnly, _AuditAdmin):
     list_display = ("id", "at", "kind", "subject_link", "actor", "fingerprint")
     list_display_links = ("id",)
-    list_filter = ("kind",)
+    list_filter = (AboutFilter,)
     search_fields = ("=id", "subject__startswith", "=hash")
     search_help_text = "An entry's number, the start of a subject (signal:…), or a whole hash."
     ordering = ("-id",)

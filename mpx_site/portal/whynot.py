@@ -85,6 +85,8 @@ def sums(markets: Sequence[Market]) -> Sums:
 
 def baskets(market: Market, siblings: Sequence[Market], *, at: datetime) -> tuple[Basket, ...]:
     """Return the baskets this market is part of, as the kernel judges them at the touch."""
+    if not _is_named(market):
+        return ()
     if market.event is not None and market.event.neg_risk:
         found, near = detect_event(_event_view(market.event, siblings), at=at, limits=Limits())
     else:
@@ -105,7 +107,7 @@ def _missing(miss: NearMiss) -> Basket:
 
 
 def _event_view(event: Event, markets: Sequence[Market]) -> EventView:
-    views = tuple(_view(market) for market in markets if len(market.outcomes.all()) == 2)
+    views = tuple(_view(market) for market in markets if _is_named(market))
     terms = EventTerms(
         event_id=event.id,
         title=event.title,
@@ -116,6 +118,11 @@ def _event_view(event: Event, markets: Sequence[Market]) -> EventView:
         end_at=event.end_at,
     )
     return EventView(terms, views)
+
+
+def _is_named(market: Market) -> bool:
+    """Say whether both outcomes are known."""
+    return len(market.outcomes.all()) == 2
 
 
 def _view(market: Market) -> MarketView:

@@ -105,4 +105,5 @@ def condition(code: str) -> str:
 
 
 def close_reason(code: str) -> str:
-    return CLOSE_REASONS.get(code, code.replace("_", " ") or "No reason was given.")
+    """Say why a signal ended: its own reasons, or the gate that shut."""
+    return CLOSE_REASONS.get(code) or blocker(code) or "No reason was given."
