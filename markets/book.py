@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.listing import MarketTerms
-from markets.polymarket.wire import Change, Message, Row, book_hash
+from markets.polymarket.wire import Change, Message, Row, book_hash, last_stamp
 
 NO_BID = 0
 NO_ASK = PRICE_ONE
@@ -24,6 +24,8 @@ PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range
 _PRICE = {text: p for p, text in enumerate(PRICE_TEXT)}
 _LEVEL = {text: p for text, p in _PRICE.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
+
+Stamp = tuple[str, str, str]  # token, hash, venue time in ms
 
 
 class BadValue(Exception):
@@ -59,8 +61,6 @@ class Book:
         "epoch",
         "evaluable",
         "group",
-        "hash",
-        "hash_token",
         "hot",
         "last_trade_price",
         "leg",
@@ -71,9 +71,9 @@ class Book:
         "received",
         "snapshot_at",
         "split",
+        "stamp",
         "state_note",
         "tick_size",
-        "timestamp",
         "token0",
         "token1",
         "verified_hash",
@@ -91,10 +91,12 @@ class Book:
         self.bids: dict[int, str] = {}
         self.asks: dict[int, str] = {}
         self.bid, self.ask = NO_BID, NO_ASK
-        self.hash = self.hash_token = self.verified_hash = ""
-        self.timestamp = self.snapshot_at = ""
+        # What the venue says of this state: (token, hash, its time), or the frame that says it.
+        self.stamp: Stamp | bytes = ("", "", "")
+        self.verified_hash = ""
+        self.snapshot_at = ""  # until a newer change came
         self.last_trade_price = ""
-        self.received = 0  # unix ns of the last frame about it
+        self.received = 0  # unix ns of the last frame that moved its top or state
         self.state_note = "awaiting"  # "" while deltas may be applied
         self.evaluable = False  # `state` is fresh
         self.split = False  # the last frame spoke of a touch we do not hold
@@ -141,18 +143,19 @@ class Book:
         self.snapshot_at = message.timestamp
         self.state_note, self.split = "", False
         self.evaluable = self.bid < self.ask
-        self.hash_token, self.hash = message.asset_id, message.hash
-        self.timestamp, self.received = message.timestamp, received
+        self.stamp = (message.asset_id, message.hash, message.timestamp)
+        self.received = received
 
-    def change(self, message: Message, received: int) -> bool:
+    def change(self, message: Message, received: int, body: bytes) -> bool:
         """Apply the entries of one price_change; both outcomes' entries say the same thing.
 
         Return whether the touch, or whether it may be evaluated, is another now.
+        `body` is the frame, kept for its hash until the next one.
         """
-        if self.state_note or message.timestamp < self.snapshot_at:
-            return False  # waiting for a snapshot, or older than the one we have
+        if self.state_note or (self.snapshot_at and self._older(message.timestamp)):
+            return False
         bids, asks, token0 = self.bids, self.asks, self.token0
-        bid_before, ask_before, evaluable_before = self.bid, self.ask, self.evaluable
+        best_bid, best_ask = self.bid, self.ask
         change = None
         price = -1
         size = ""
@@ -173,36 +176,43 @@ class Book:
                 raise BadValue("side", change.side)
             if buys:
                 if size == "0" or _is_zero(size):
-                    if bids.pop(price, None) is not None and price == self.bid:
-                        self.bid = max(bids, default=NO_BID)
+                    if bids.pop(price, None) is not None and price == best_bid:
+                        best_bid = max(bids, default=NO_BID)
                 else:
                     bids[price] = size
-                    if price > self.bid:
-                        self.bid = price
+                    if price > best_bid:
+                        best_bid = price
             elif size == "0" or _is_zero(size):
-                if asks.pop(price, None) is not None and price == self.ask:
-                    self.ask = min(asks, default=NO_ASK)
+                if asks.pop(price, None) is not None and price == best_ask:
+                    best_ask = min(asks, default=NO_ASK)
             else:
                 asks[price] = size
-                if price < self.ask:
-                    self.ask = price
+                if price < best_ask:
+                    best_ask = price
         if change is None:
             return False
         # Every frame of a same-millisecond batch states the touch after the whole batch.
         bid, ask = _PRICE.get(change.best_bid, NO_BID), _PRICE.get(change.best_ask, NO_ASK)
         if token is not token0:
             bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
-        self.split = bid != self.bid or ask != self.ask
-        if self.split:
-            self.split = not self._states_no_more(change, token)
-        self.evaluable = not self.split and self.bid < self.ask
-        self.hash_token, self.hash = token, change.hash
-        self.timestamp, self.received = message.timestamp, received
-        return (
-            self.bid != bid_before
-            or self.ask != ask_before
-            or self.evaluable is not evaluable_before
-        )
+        same = best_bid == self.bid and best_ask == self.ask
+        self.bid, self.ask = best_bid, best_ask
+        self.stamp = body
+        split = (bid != best_bid or ask != best_ask) and not self._states_no_more(change, token)
+        if same and split is self.split:
+            return False
+        self.split, self.received = split, received
+        self.evaluable = not split and best_bid < best_ask
+        return True
+
+    def _older(self, timestamp: str) -> bool:
+        """Say whether a change is from before the snapshot; the first newer one ends the question.
+
+        One of the same millisecond may repeat what the snapshot holds, or add to it.
+        """
+        if timestamp > self.snapshot_at:
+            self.snapshot_at = ""
+        return timestamp < self.snapshot_at
 
     def _states_no_more(self, change: Change, token: str) -> bool:
         """Say whether an entry agrees after all: an empty side has several spellings."""
@@ -223,16 +233,21 @@ class Book:
 
     def hash_holds(self) -> bool | None:
         """Compare with the venue's own digest; None when the last frame carried none."""
-        if not self.hash:
+        token, stated, timestamp = self._stated()
+        if not stated:
             return None
-        if self.verified_hash == self.hash:
-            return True
-        if self.digest(self.hash_token) != self.hash:
-            return False
-        self.verified_hash = self.hash
+        if stated != self.verified_hash:
+            if self.digest(token, timestamp) != stated:
+                return False
+            self.verified_hash = stated
         return True
 
-    def digest(self, token: str) -> str:
+    def _stated(self) -> Stamp:
+        if isinstance(self.stamp, bytes):
+            self.stamp = last_stamp(self.stamp, self.condition_id)
+        return self.stamp
+
+    def digest(self, token: str, timestamp: str) -> str:
         """Return the venue's book hash of one outcome, from what we hold."""
         bids = [(PRICE_TEXT[p], self.bids[p]) for p in sorted(self.bids)]
         asks = [(PRICE_TEXT[p], self.asks[p]) for p in sorted(self.asks, reverse=True)]
@@ -245,7 +260,7 @@ class Book:
         return book_hash(
             market=self.condition_id,
             asset_id=token,
-            timestamp=self.timestamp,
+            timestamp=timestamp,
             bids=bids,
             asks=asks,
             min_order_size=self.min_order_size,

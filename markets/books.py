@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from markets.book import BadValue, Book
 from markets.listing import MarketTerms
 from markets.polymarket import wire
+from markets.polymarket.wire import Message
 from markets.problems import Problems
 
 SAMPLE_EVERY = 500  # frames between two looks for fields we do not know
+NONE: tuple[Book, ...] = ()
 _CONDITION = re.compile(rb"0x[0-9a-f]{62,64}")
 
 
@@ -60,9 +62,10 @@ class Books:
             decoded = wire.decode_frame(body)
         except msgspec.DecodeError:
             return self._feed_piecewise(body, received)
-        if type(decoded) is wire.Message:
-            return self._apply((decoded,), body, received)
-        return self._apply(decoded, body, received)
+        if type(decoded) is Message:
+            book = self._apply(decoded, body, received)
+            return (book,) if book is not None else NONE
+        return _distinct(self._apply(each, body, received) for each in decoded)
 
     def answer(self, body: bytes, received: int) -> Sequence[Book]:
         """Apply a `/books` or `/book` answer and return the books it gave."""
@@ -73,35 +76,29 @@ class Books:
         messages = decoded if isinstance(decoded, list) else [decoded]
         for message in messages:
             message.event_type = "book"
-        return self._apply(messages, body, received)
+        return _distinct(self._apply(message, body, received) for message in messages)
 
-    def _apply(
-        self, messages: Sequence[wire.Message], body: bytes, received: int
-    ) -> Sequence[Book]:
-        """Apply decoded messages in their order. One function, because it is the hot one."""
-        look: list[Book] = []
-        for message in messages:
-            book = self.by_market.get(message.market)
-            if book is None:
-                self._not_about_a_book(message, body, received)
-                continue
-            try:
-                if message.event_type == "price_change":
-                    moved = book.change(message, received)
-                else:
-                    moved = self._rarer(message, book, body, received)
-            except BadValue as error:
-                moved = True
-                book.mark("stale")
-                self._note(
-                    "bad_value", received, subject=book.market_id, detail=str(error), body=body
-                )
-            if moved and not book.moved:
-                book.moved = True
-                self.moved.append(book)
-            if (moved or book.hot) and book not in look:
-                look.append(book)
-        return look
+    def _apply(self, message: Message, body: bytes, received: int) -> Book | None:
+        """Apply one message; return its book if it is to be looked at."""
+        book = self.by_market.get(message.market)
+        if book is None:
+            self._not_about_a_book(message, body, received)
+            return None
+        try:
+            if message.event_type == "price_change":
+                moved = book.change(message, received, body)
+            else:
+                moved = self._rarer(message, book, body, received)
+        except BadValue as error:
+            moved = True
+            book.mark("stale")
+            self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
+        if not moved:
+            return book if book.hot else None
+        if not book.moved:
+            book.moved = True
+            self.moved.append(book)
+        return book
 
     def take_moved(self) -> list[Book]:
         """Hand over the books whose top changed since the last call."""
@@ -110,7 +107,7 @@ class Books:
             book.moved = False
         return moved
 
-    def _rarer(self, message: wire.Message, book: Book, body: bytes, received: int) -> bool:
+    def _rarer(self, message: Message, book: Book, body: bytes, received: int) -> bool:
         """Apply what is not a price_change; return whether it changed the book."""
         event = message.event_type
         if event not in wire.BOOK_EVENTS:
@@ -126,7 +123,7 @@ class Books:
             return False
         return True
 
-    def _not_about_a_book(self, message: wire.Message, body: bytes, received: int) -> None:
+    def _not_about_a_book(self, message: Message, body: bytes, received: int) -> None:
         event = message.event_type
         if event in wire.LISTING_EVENTS:
             self.counts[event] += 1
@@ -146,7 +143,7 @@ class Books:
             self._note("bad_frame", received, detail=str(error), body=body)
             self._distrust(body)
             return ()
-        touched: list[Book] = []
+        touched: list[Book | None] = []
         for piece in pieces:
             try:
                 message = wire.decode_message(piece)
@@ -154,8 +151,8 @@ class Books:
                 self._note("bad_frame", received, detail=str(error), body=bytes(piece))
                 self._distrust(bytes(piece))
                 continue
-            touched += self._apply((message,), bytes(piece), received)
-        return touched
+            touched.append(self._apply(message, bytes(piece), received))
+        return _distinct(touched)
 
     def _distrust(self, body: bytes) -> None:
         """Mark the book that an unreadable message names: we no longer know its state."""
@@ -176,3 +173,7 @@ class Books:
         self, reason: str, at: int, *, subject: str = "", detail: str = "", body: bytes = b""
     ) -> None:
         self.problems.note("ws", reason, at=at, subject=subject, detail=detail, sample=body)
+
+
+def _distinct(books: Iterable[Book | None]) -> list[Book]:
+    return [book for book in dict.fromkeys(books) if book is not None]

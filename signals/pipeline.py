@@ -53,7 +53,7 @@ class Pipeline:
             return self._listing_frame(frame, gone)
         books = self.books
         touched = books.feed(frame.body, t) if frame.ch == "ws" else books.answer(frame.body, t)
-        sightings = self.engine.look(touched, at=t)
+        sightings = self.engine.look(touched, at=t) if touched else ()
         if not sightings:
             return Step(tuple(gone)) if gone else NOTHING
         return Step((*gone, *self._told(self.episodes.take(sightings, at=t))))

@@ -24,13 +24,15 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a price_change: `size` is the new total at `price`, "0" removes it."""
+    """One entry of a price_change: `size` is the new total at `price`, "0" removes it.
+
+    Its `hash` is left in the frame until somebody asks (see `Stamped`).
+    """
 
     asset_id: str
     price: str
     size: str
     side: str
-    hash: str = ""
     best_bid: str = ""
     best_ask: str = ""
 
@@ -61,6 +63,19 @@ class Message(msgspec.Struct, gc=False):
     min_order_size: str = ""
     neg_risk: bool | None = None
     version: str = ""
+
+
+class StampedChange(msgspec.Struct, frozen=True, gc=False):
+    asset_id: str
+    hash: str = ""
+
+
+class Stamped(msgspec.Struct, frozen=True, gc=False):
+    """What a price_change says of the state it leads to."""
+
+    market: str = ""
+    timestamp: str = ""
+    price_changes: list[StampedChange] | None = None
 
 
 class NewMarket(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,7 +190,22 @@ KNOWN_FIELDS: dict[str, frozenset[str]] = {
 
 decode_frame = msgspec.json.Decoder(Message | list[Message]).decode
 decode_message = msgspec.json.Decoder(Message).decode
+decode_stamps = msgspec.json.Decoder(Stamped | list[Stamped]).decode
 split_frame = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def last_stamp(body: bytes, market: str) -> tuple[str, str, str]:
+    """Return (asset id, hash, timestamp) of a market's last entry in a price_change frame.
+
+    The hash is "" where the feed gives none.
+    """
+    decoded = decode_stamps(body)
+    found = ("", "", "")
+    for message in decoded if isinstance(decoded, list) else (decoded,):
+        if message.market == market and message.price_changes:
+            last = message.price_changes[-1]
+            found = (last.asset_id, last.hash, message.timestamp)
+    return found
 
 
 def unknown_fields(body: bytes) -> list[str]:

@@ -47,7 +47,6 @@ class Quoted:
             book.bids[max(fair - step * TICK, TICK)] = _size(rng)
         book.bid, book.ask = max(book.bids), min(book.asks)
         book.state_note, book.last_trade_price = "", PRICE_TEXT[fair]
-        book.timestamp = str(START_MS)
 
     def next_price(self, rng: random.Random, *, buys: bool) -> int:
         """Draw the level that changes next: near the touch, now and then one tick better."""
@@ -123,7 +122,7 @@ def _size(rng: random.Random) -> str:
 def _snapshot_frames(books: list[Book]) -> Iterator[bytes]:
     for first in range(0, len(books), BOOKS_PER_FRAME):
         part = books[first : first + BOOKS_PER_FRAME]
-        yield _encode([_book_event(book, side) for book in part for side in (0, 1)])
+        yield _encode([_book_event(book, side, START_MS) for book in part for side in (0, 1)])
 
 
 def _messages(quoted: list[Quoted], count: int, rng: random.Random) -> Iterator[bytes]:
@@ -132,17 +131,16 @@ def _messages(quoted: list[Quoted], count: int, rng: random.Random) -> Iterator[
     for each in rng.choices(quoted, weights, k=count):
         book = each.book
         now += rng.random() < 0.7
-        book.timestamp = str(now)
         draw = rng.random()
         if draw < 0.035:
-            yield _encode(_book_event(book, rng.randrange(2)))
+            yield _encode(_book_event(book, rng.randrange(2), now))
         elif draw < 0.053:
-            yield _encode(_trade(book, rng))
+            yield _encode(_trade(book, now, rng))
         else:
-            yield _encode(_change(each, rng))
+            yield _encode(_change(each, now, rng))
 
 
-def _change(quoted: Quoted, rng: random.Random) -> dict[str, object]:
+def _change(quoted: Quoted, now: int, rng: random.Random) -> dict[str, object]:
     """Change one level, and say so for both outcomes as the venue does."""
     book = quoted.book
     buys = rng.random() < 0.5
@@ -151,21 +149,19 @@ def _change(quoted: Quoted, rng: random.Random) -> dict[str, object]:
     size = "0" if price in ladder and len(ladder) > 8 and rng.random() < 0.4 else _size(rng)
     side = "BUY" if buys else "SELL"
     book.change(
-        Message(
-            timestamp=book.timestamp,
-            price_changes=[Change(book.token0, PRICE_TEXT[price], size, side)],
-        ),
+        Message(price_changes=[Change(book.token0, PRICE_TEXT[price], size, side)]),
         0,
+        b"",
     )
     return {
         "market": book.condition_id,
-        "price_changes": [_entry(book, 0, price, size, buys), _entry(book, 1, price, size, buys)],
-        "timestamp": book.timestamp,
+        "price_changes": [_entry(book, side, price, size, buys, now) for side in (0, 1)],
+        "timestamp": str(now),
         "event_type": "price_change",
     }
 
 
-def _entry(book: Book, outcome: int, price: int, size: str, buys: bool) -> dict[str, str]:
+def _entry(book: Book, outcome: int, price: int, size: str, buys: bool, now: int) -> dict[str, str]:
     mirrored = outcome == 1
     token = book.token1 if mirrored else book.token0
     return {
@@ -173,13 +169,13 @@ def _entry(book: Book, outcome: int, price: int, size: str, buys: bool) -> dict[
         "price": PRICE_TEXT[PRICE_ONE - price if mirrored else price],
         "size": size,
         "side": "BUY" if buys != mirrored else "SELL",
-        "hash": book.digest(token),
+        "hash": book.digest(token, str(now)),
         "best_bid": PRICE_TEXT[PRICE_ONE - book.ask if mirrored else book.bid],
         "best_ask": PRICE_TEXT[PRICE_ONE - book.bid if mirrored else book.ask],
     }
 
 
-def _trade(book: Book, rng: random.Random) -> dict[str, object]:
+def _trade(book: Book, now: int, rng: random.Random) -> dict[str, object]:
     return {
         "market": book.condition_id,
         "asset_id": book.token0,
@@ -187,13 +183,13 @@ def _trade(book: Book, rng: random.Random) -> dict[str, object]:
         "size": _size(rng),
         "side": "BUY",
         "fee_rate_bps": "0",
-        "timestamp": book.timestamp,
+        "timestamp": str(now),
         "transaction_hash": f"0x{rng.getrandbits(256):064x}",
         "event_type": "last_trade_price",
     }
 
 
-def _book_event(book: Book, outcome: int) -> dict[str, object]:
+def _book_event(book: Book, outcome: int, now: int) -> dict[str, object]:
     token = (book.token0, book.token1)[outcome]
     bids = [(p, book.bids[p]) for p in sorted(book.bids)]
     asks = [(p, book.asks[p]) for p in sorted(book.asks, reverse=True)]
@@ -205,8 +201,8 @@ def _book_event(book: Book, outcome: int) -> dict[str, object]:
     return {
         "market": book.condition_id,
         "asset_id": token,
-        "timestamp": book.timestamp,
-        "hash": book.digest(token),
+        "timestamp": str(now),
+        "hash": book.digest(token, str(now)),
         "bids": [{"price": PRICE_TEXT[p], "size": size} for p, size in bids],
         "asks": [{"price": PRICE_TEXT[p], "size": size} for p, size in asks],
         "tick_size": book.tick_size,
