@@ -74,7 +74,13 @@ class Command(BaseCommand):
         if browser and sys.stdout.isatty():
             webbrowser.open(address)
         endpoint = f"tcp:port={port}:interface={host}"
-        Server(application, endpoints=[endpoint], verbosity=0, server_name="mpx").run()
+        Server(
+            application,
+            endpoints=[endpoint],
+            verbosity=0,
+            server_name="mpx",
+            websocket_max_message_size=65_536,
+        ).run()
 
     def _stop(self, stream: LiveThread, jobs: JobsThread) -> None:
         self.stderr.write("Stopping: storing what is under way ...")
