@@ -24,14 +24,15 @@ from tests.worlds import bids, event_view, fee, ladder, market_view
 
 START = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 TITLE = "Who wins?"
+PASSWORD = "correct horse"
 
 
 def operator() -> User:
-    return User.objects.create_superuser("operator", password="correct horse")
+    return User.objects.create_superuser("operator", password=PASSWORD)
 
 
 def viewer() -> User:
-    return User.objects.create_user("viewer", password="correct horse")
+    return User.objects.create_user("viewer", password=PASSWORD)
 
 
 def view_of(*asks: float, event_id: str = "7", title: str = TITLE, **changes: Any) -> EventView:

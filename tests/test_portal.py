@@ -25,9 +25,8 @@ from tests.portal_cast import START
 
 pytestmark = pytest.mark.django_db
 
-HOSTILE = (
-    '</bdi><script>alert(1)</script>"><img src=x onerror=alert(1)> \u202egpj.exe {{ 7|add:7 }}'
-)
+HOSTILE = '</bdi><script>alert(1)</script>"><img src=x onerror=alert(1)>\u202eexe {{ 7|add:7 }}'
+TYPED = str.maketrans({"\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": "x"})
 PUBLIC = {"login"}
 LOGIN_QUERIES = 2  # session and user
 
@@ -45,8 +44,9 @@ def operator(client: Client) -> Client:
 
 
 def text_of(response: HttpResponse) -> str:
-    """Return the page's words, without tags and with single spaces."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
+    """Return the page's words, without tags, with single spaces and signs that can be typed."""
+    words = re.sub(r"<[^>]+>", " ", response.content.decode()).translate(TYPED)
+    return " ".join(words.split())
 
 
 def rows_of(response: HttpResponse) -> list[str]:
@@ -342,8 +342,8 @@ def test_signal_page_writes_the_arithmetic_out(viewer: Client) -> None:
     assert re.search(
         r"Paid back in the worst of 3 possible ends \( Outcome \d: Yes \) 100\.00", page
     )
-    assert "Profit = 100.00 − 92.52 7.48" in page
-    assert "Edge = profit ÷ cost × 10,000 808.47 bps" in page
+    assert "Profit = 100.00 - 92.52 7.48" in page
+    assert "Edge = profit ÷ cost x 10,000 808.47 bps" in page
     assert "the lines add up" in page
     assert "rule asks for 20.0 bps" in page
     assert "DUTCH_BOOK_DETECT v1" in page
@@ -429,7 +429,7 @@ def test_signal_page_compares_with_the_book_now(viewer: Client) -> None:
     page = text_of(viewer.get(f"/signals/{signal.key}/"))
 
     assert "30¢ 32¢ +2.00¢" in page
-    assert "30¢ 29¢ −1.00¢" in page
+    assert "30¢ 29¢ -1.00¢" in page
 
 
 def test_signal_page_takes_few_queries(viewer: Client, django_assert_num_queries: Any) -> None:
@@ -505,7 +505,7 @@ def test_market_page_says_how_far_its_event_is_from_paying(viewer: Client) -> No
     assert "Sum of YES bids 0.99 of 3 of 3 markets" in page
     assert "Tick 0.1¢" in page
     assert "Least order 5.00 shares" in page
-    assert "Taker fee 0.04 × (p × (1 − p)) per share" in page
+    assert "Taker fee 0.04 x (p x (1 - p)) per share" in page
 
 
 def test_market_page_says_that_a_basket_pays_or_why_it_may_not(viewer: Client) -> None:
@@ -565,6 +565,10 @@ def test_market_page_takes_few_queries(viewer: Client, django_assert_num_queries
 # --- text from outside ---------------------------------------------------------------
 
 
+def every_page(signal: Signal, market: str) -> list[str]:
+    return ["/", "/signals/", f"/signals/{signal.key}/", "/markets/", f"/markets/{market}/"]
+
+
 def test_text_of_the_venue_is_never_markup(operator: Client) -> None:
     view = cast.view_of(0.30, 0.30, 0.30, title=HOSTILE)
     cast.list_event(view)
@@ -573,13 +577,7 @@ def test_text_of_the_venue_is_never_markup(operator: Client) -> None:
     signal = cast.tell("opened", cast.finding_in(view), cast.rule())
     market = view.terms.markets[0].market_id
 
-    for address in (
-        "/",
-        "/signals/",
-        f"/signals/{signal.key}/",
-        "/markets/",
-        f"/markets/{market}/",
-    ):
+    for address in every_page(signal, market):
         page = operator.get(address).content.decode()
         assert "&lt;script&gt;alert(1)" in page, address
         assert "<script>alert" not in page, address
@@ -601,13 +599,7 @@ def test_no_page_has_inline_script_or_style(operator: Client) -> None:
     signal = cast.tell("opened", cast.finding_in(view), cast.rule())
     market = view.terms.markets[0].market_id
 
-    for address in (
-        "/",
-        "/signals/",
-        f"/signals/{signal.key}/",
-        "/markets/",
-        f"/markets/{market}/",
-    ):
+    for address in every_page(signal, market):
         response = operator.get(address)
         page = response.content.decode()
         assert not re.search(r"<script(?![^>]*\bsrc=)", page), address

@@ -14,6 +14,7 @@ from markets.models import Quote
 from mpx_site.portal import words
 from mpx_site.portal.desk import Pulse
 from mpx_site.templatetags import desk as write
+from mpx_site.templatetags.desk import MINUS
 from rules.kernel import baskets, plans
 
 
@@ -31,8 +32,8 @@ def test_price_is_written_in_cents(price: str, text: str) -> None:
         ("1.375", "+$1.38"),
         ("0", "$0.00"),
         ("0.004", "+<$0.01"),
-        ("-0.004", "−<$0.01"),
-        ("-3.2", "−$3.20"),
+        ("-0.004", f"{MINUS}<$0.01"),
+        ("-3.2", f"{MINUS}$3.20"),
         ("1425.03", "+$1,425.03"),
     ],
 )
@@ -57,8 +58,10 @@ def test_exact_money_keeps_every_digit_and_no_exponent(amount: str, text: str) -
 
 def test_what_is_not_there_is_a_dash() -> None:
     for writer in (write.cents, write.gap, write.missing, write.usd, write.gain, write.exact):
-        assert writer(None) == writer("") == "–"
-    assert write.bps(None) == write.shares("") == write.whole("") == write.span(None) == "–"
+        assert writer(None) == writer("") == write.NOTHING
+    assert (
+        write.bps(None) == write.shares("") == write.whole("") == write.span(None) == write.NOTHING
+    )
 
 
 @pytest.mark.parametrize(

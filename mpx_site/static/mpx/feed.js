@@ -22,6 +22,7 @@ export class Feed extends EventTarget {
     this.acknowledged = null; // id up to which a subscription replays
     this.promised = 0; // last id that a heartbeat spoke of and that has not come yet
     this.failures = 0;
+    this.silent = false; // the last socket was left because it said nothing
     this.state = "off";
     this.heardAt = 0;
     this.retryAt = 0;
@@ -63,6 +64,7 @@ export class Feed extends EventTarget {
 
   accepted(message) {
     this.failures = 0;
+    this.silent = false;
     this.promised = 0;
     this.acknowledged = message.seq;
     this.after ??= message.seq;
@@ -78,7 +80,6 @@ export class Feed extends EventTarget {
       this.gap();
     }
     this.promised = Number.isInteger(last) ? last : 0;
-    if (this.state === "stale") this.become("live");
   }
 
   signal(message) {
@@ -102,7 +103,8 @@ export class Feed extends EventTarget {
     const longest = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** (this.failures - 1));
     const wait = longest / 2 + (Math.random() * longest) / 2;
     this.retryAt = Date.now() + wait;
-    this.become(this.failures >= FAILURES_BEFORE_POLLING ? "polling" : "reconnecting");
+    if (this.failures >= FAILURES_BEFORE_POLLING) this.become("polling");
+    else this.become(this.silent ? "stale" : "reconnecting");
     this.waiting = setTimeout(() => this.connect(), wait);
   }
 
@@ -110,7 +112,7 @@ export class Feed extends EventTarget {
   watch() {
     if (!this.socket || Date.now() - this.heardAt < SILENT_AFTER) return;
     const socket = this.socket;
-    if (this.state === "live") this.become("stale");
+    this.silent = true;
     this.lost(0);
     socket.close();
   }

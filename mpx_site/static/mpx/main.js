@@ -6,7 +6,7 @@ import * as keys from "./keys.js";
 import * as live from "./live.js";
 import { Stream } from "./stream.js";
 
-const WORDS = { live: "live", reconnecting: "reconnecting", stale: "silent", polling: "polling" };
+const WORDS = { live: "live", reconnecting: "reconnecting", stale: "silent, reconnecting", polling: "polling" };
 const STATES = { live: "ok", reconnecting: "late", stale: "stale", polling: "late" };
 const ICONS = { live: "●", reconnecting: "◐", stale: "■", polling: "◐" };
 
@@ -14,7 +14,8 @@ function tellState(feed) {
   const chip = document.getElementById("feed-state");
   if (!chip) return;
   const seconds = Math.max(0, Math.ceil((feed.retryAt - Date.now()) / 1000));
-  const word = feed.state === "reconnecting" && seconds ? `reconnecting ${seconds} s` : WORDS[feed.state];
+  const waits = seconds && (feed.state === "reconnecting" || feed.state === "stale");
+  const word = waits ? `${WORDS[feed.state]} ${seconds} s` : WORDS[feed.state];
   chip.dataset.state = STATES[feed.state] ?? "off";
   chip.querySelector(".feed-word").textContent = word ? `${ICONS[feed.state]} ${word}` : "connecting";
 }

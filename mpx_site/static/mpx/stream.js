@@ -17,6 +17,7 @@ export class Stream {
     this.paused = false;
     this.waiting = new Set(); // keys of new rows that are held back
     this.changed = new Set(); // keys to fetch now
+    this.wanted = new Set(); // keys of new rows that a person asked for, whatever holds the list
     this.takesNew = element.dataset.liveRows === "yes";
   }
 
@@ -71,7 +72,10 @@ export class Stream {
 
   show() {
     const scrolled = this.holding() === "scrolled";
-    for (const key of this.waiting) this.changed.add(key);
+    for (const key of this.waiting) {
+      this.changed.add(key);
+      this.wanted.add(key);
+    }
     this.waiting.clear();
     this.tellWaiting();
     if (scrolled) this.element.scrollIntoView({ block: "start" });
@@ -121,7 +125,7 @@ export class Stream {
       if (focused) row.querySelector(".row-link")?.focus({ preventScroll: true });
       return;
     }
-    if (this.holding()) {
+    if (!this.wanted.delete(row.dataset.key) && this.holding()) {
       this.waiting.add(row.dataset.key); // a person came while it was under way
       this.tellWaiting();
       return;
