@@ -9,6 +9,7 @@ so applying a frame twice is harmless.
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from typing import Literal
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.listing import MarketTerms
@@ -16,6 +17,7 @@ from markets.polymarket.wire import Change, Message, Row, book_hash, last_stamp
 
 NO_BID = 0
 NO_ASK = PRICE_ONE
+MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
 
 PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1))
@@ -26,6 +28,7 @@ _LEVEL = {text: p for text, p in _PRICE.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
 
 Stamp = tuple[str, str, str]  # token, hash, venue time in ms
+Answered = Literal["healed", "agreed", "doubted", "drifted", "ignored"]
 
 
 class BadValue(Exception):
@@ -44,8 +47,8 @@ class Book:
     side is empty). `state` says whether it may be evaluated:
 
     - `awaiting`: no snapshot yet, or dropped by a tick size change
-    - `stale`: the connection was cut or a frame about it was bad; deltas are
-      ignored until the next snapshot
+    - `stale`: the connection was cut or a frame about it was bad; deltas wait for
+      the next snapshot
     - `crossed`: bid >= ask
     - `batch`: the last frame speaks of a touch that we do not hold yet, so more
       frames of the same millisecond are to come
@@ -58,6 +61,8 @@ class Book:
         "bid",
         "bids",
         "condition_id",
+        "conn",
+        "doubt",
         "epoch",
         "evaluable",
         "group",
@@ -68,6 +73,7 @@ class Book:
         "min_order_size",
         "moved",
         "neg_risk",
+        "offline",
         "received",
         "snapshot_at",
         "split",
@@ -76,8 +82,10 @@ class Book:
         "tick_size",
         "token0",
         "token1",
+        "unproven",
         "verified_hash",
         "version",
+        "waiting",
     )
 
     def __init__(self, terms: MarketTerms) -> None:
@@ -94,12 +102,17 @@ class Book:
         # What the venue says of this state: (token, hash, its time), or the frame that says it.
         self.stamp: Stamp | bytes = ("", "", "")
         self.verified_hash = ""
+        self.unproven = False  # the hash did not hold when it was last compared
         self.snapshot_at = ""  # until a newer change came
         self.last_trade_price = ""
         self.received = 0  # unix ns of the last frame that moved its top or state
         self.state_note = "awaiting"  # "" while deltas may be applied
         self.evaluable = False  # `state` is fresh
         self.split = False  # the last frame spoke of a touch we do not hold
+        self.conn: int | None = None  # the connection that its frames come by
+        self.offline = False  # that connection is cut
+        self.doubt = ""  # venue time of an answer that was newer than what we hold
+        self.waiting: list[tuple[Message, bytes]] | None = None  # changes before the snapshot
         self.epoch = 0  # grows with every snapshot that ended a gap
         self.group: object = None  # what the engine watches it for
         self.leg = 0
@@ -121,9 +134,74 @@ class Book:
         """Distrust the book (`stale` or `awaiting`) until its next snapshot."""
         self.state_note = state
         self.evaluable = False
+        self.waiting = None
 
     def snapshot(self, message: Message, received: int) -> None:
-        """Replace both ladders by a full book of either outcome."""
+        """Replace both ladders by a full book of either outcome, as the feed sent it."""
+        self._replace(message, received)
+        self.waiting = None
+        self.offline = False
+
+    @property
+    def needs_answer(self) -> bool:
+        """Say whether only a REST answer can tell what the book is."""
+        unclear = self.split or self.unproven or self.bid >= self.ask
+        return not self.offline and bool(self.state_note or self.doubt or unclear)
+
+    def answer(self, message: Message, received: int) -> Answered:
+        """Take a book that was asked for over REST: heal with it, or check against it.
+
+        A book that awaits its snapshot takes it, and the changes that came
+        meanwhile on top; not while its connection is cut, because nothing would
+        keep it fresh. Otherwise the two are compared.
+        """
+        if self.offline:
+            return "ignored"
+        if self.state_note:
+            self._heal(message, received)
+            return "healed"
+        if self.split or self.unproven or self.bid >= self.ask:
+            if message.timestamp < self._stated()[2]:
+                return "doubted"  # an answer from before what we could not make sense of
+            self._heal(message, received)
+            return "healed"
+        return self._compare(message)
+
+    def _heal(self, message: Message, received: int) -> None:
+        waiting, self.waiting = self.waiting or [], None
+        later = [each for each in waiting if each[0].timestamp >= message.timestamp]
+        self._replace(message, received)
+        for change, body in later:
+            self.change(change, received, body)
+
+    def _compare(self, message: Message) -> Answered:
+        """Say whether an answer agrees; one that is newer than what we hold is asked again."""
+        _, stated, timestamp = self._stated()
+        if message.hash == stated or message.timestamp < timestamp:
+            self.doubt = ""
+            return "agreed"
+        if self.doubt and timestamp < self.doubt:
+            return "drifted"  # the venue moved on long ago and nobody told us
+        if message.timestamp == timestamp and self._same_touch(message):
+            return "agreed"  # the other outcome's hash, or a hash we have not seen
+        if message.timestamp == timestamp:
+            return "drifted"
+        self.doubt = self.doubt or message.timestamp
+        return "doubted"
+
+    def _same_touch(self, message: Message) -> bool:
+        prices = _LEVEL if message.asset_id == self.token0 else _MIRROR
+        bids, asks = _ladder(message.bids, prices), _ladder(message.asks, prices)
+        if prices is _MIRROR:
+            bids, asks = asks, bids
+        return (max(bids, default=NO_BID), min(asks, default=NO_ASK)) == (self.bid, self.ask)
+
+    def _wait(self, message: Message, body: bytes) -> bool:
+        """Keep a change for the snapshot to come, the newest ones if there are too many."""
+        self.waiting = [*(self.waiting or ())[-MAX_WAITING:], (message, body)]
+        return False
+
+    def _replace(self, message: Message, received: int) -> None:
         if message.asset_id == self.token0:
             bids, asks = _ladder(message.bids, _LEVEL), _ladder(message.asks, _LEVEL)
         elif message.asset_id == self.token1:
@@ -132,6 +210,7 @@ class Book:
             raise BadValue("asset_id", message.asset_id)
         if self.state_note:
             self.epoch += 1
+        self.doubt, self.unproven = "", False
         self.bids, self.asks = bids, asks
         self.bid, self.ask = max(bids, default=NO_BID), min(asks, default=NO_ASK)
         self.last_trade_price = message.last_trade_price
@@ -152,7 +231,9 @@ class Book:
         Return whether the touch, or whether it may be evaluated, is another now.
         `body` is the frame, kept for its hash until the next one.
         """
-        if self.state_note or (self.snapshot_at and self._older(message.timestamp)):
+        if self.state_note:
+            return self._wait(message, body)
+        if self.snapshot_at and self._older(message.timestamp):
             return False
         bids, asks, token0 = self.bids, self.asks, self.token0
         best_bid, best_ask = self.bid, self.ask
@@ -237,7 +318,8 @@ class Book:
         if not stated:
             return None
         if stated != self.verified_hash:
-            if self.digest(token, timestamp) != stated:
+            self.unproven = self.digest(token, timestamp) != stated
+            if self.unproven:
                 return False
             self.verified_hash = stated
         return True

@@ -28,7 +28,9 @@ class Books:
         self.by_token: dict[str, Book] = {}
         self.counts: Counter[str] = Counter()  # by event type, price_change aside
         self.moved: list[Book] = []  # since they were last taken
+        self.silent: dict[str, Book] = {}  # by token: the feed of this one asset is dead
         self.frames = 0
+        self._conn: int | None = None  # where the frame at hand came from
         self.on_listing: Callable[[str, bytes, int], None] | None = None
 
     def __len__(self) -> int:
@@ -49,13 +51,14 @@ class Books:
             self.by_token.pop(book.token0, None)
             self.by_token.pop(book.token1, None)
 
-    def feed(self, body: bytes, received: int) -> Sequence[Book]:
+    def feed(self, body: bytes, received: int, conn: int | None = None) -> Sequence[Book]:
         """Apply one WebSocket frame and return the books to look at.
 
         These are the ones whose touch or state is another now, and those that
         somebody wants to see at every change (`Book.hot`).
         """
         self.frames += 1
+        self._conn = conn
         if not self.frames % SAMPLE_EVERY:
             self._look_for_unknown_fields(body, received)
         try:
@@ -67,16 +70,93 @@ class Books:
             return (book,) if book is not None else NONE
         return _distinct(self._apply(each, body, received) for each in decoded)
 
-    def answer(self, body: bytes, received: int) -> Sequence[Book]:
-        """Apply a `/books` or `/book` answer and return the books it gave."""
+    def answer(self, body: bytes, received: int, conn: int | None = None) -> Sequence[Book]:
+        """Take a `/books` or `/book` answer: heal with it, or check against it.
+
+        `conn` is the connection that will keep the healed books fresh.
+        Returns the books that it changed. What became of each is counted as
+        `answer:healed`, `answer:agreed`, `answer:drifted`, ...
+        """
+        self._conn = conn
         try:
             decoded = wire.decode_frame(body)
         except msgspec.DecodeError:
-            return self._feed_piecewise(body, received)
-        messages = decoded if isinstance(decoded, list) else [decoded]
-        for message in messages:
-            message.event_type = "book"
-        return _distinct(self._apply(message, body, received) for message in messages)
+            return self._answer_piecewise(body, received)
+        messages = (decoded,) if isinstance(decoded, Message) else decoded
+        return _distinct(self._answered(message, body, received) for message in messages)
+
+    def _answer_piecewise(self, body: bytes, received: int) -> Sequence[Book]:
+        try:
+            pieces = [bytes(piece) for piece in wire.split_frame(body)]
+        except msgspec.DecodeError as error:
+            self._note("bad_answer", received, detail=str(error), body=body)
+            return NONE
+        found: list[Book | None] = []
+        for piece in pieces:
+            try:
+                found.append(self._answered(wire.decode_message(piece), piece, received))
+            except msgspec.DecodeError as error:
+                self._note("bad_answer", received, detail=str(error), body=piece)
+        return _distinct(found)
+
+    def _answered(self, message: Message, body: bytes, received: int) -> Book | None:
+        book = self.by_market.get(message.market)
+        if book is None:
+            self.counts["answer:unknown_market"] += 1
+            return None
+        try:
+            outcome = book.answer(message, received)
+        except BadValue as error:
+            self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
+            return None
+        self.counts[f"answer:{outcome}"] += 1
+        if outcome == "healed" and self._conn is not None:
+            book.conn = self._conn
+        if outcome == "drifted":  # its feed is dead: only a new subscription can revive it
+            book.mark("stale")
+            book.offline = True
+            self.silent[book.token0] = book
+            self._note("drift", received, subject=book.market_id, body=body)
+        return self._moved(book) if outcome in ("healed", "drifted") else None
+
+    def _moved(self, book: Book) -> Book:
+        if not book.moved:
+            book.moved = True
+            self.moved.append(book)
+        return book
+
+    def opened(self, conn: int) -> None:
+        """A connection is there again; its books wait for their snapshots."""
+        for book in self._of(conn):
+            book.offline = False
+
+    def closed(self, conn: int) -> Sequence[Book]:
+        """A connection was cut: its books are stale until a new snapshot."""
+        cut = self._of(conn)
+        for book in cut:
+            book.offline = True
+            book.mark("stale")
+            self._moved(book)
+        return cut
+
+    def needing_answer(self) -> list[Book]:
+        return [book for book in self.by_market.values() if book.needs_answer]
+
+    def take_silent(self) -> list[str]:
+        """Hand over the tokens whose own feed proved dead since the last call."""
+        silent, self.silent = list(self.silent), {}
+        return silent
+
+    def _of(self, conn: int) -> list[Book]:
+        return [book for book in self.by_market.values() if book.conn == conn]
+
+    def no_book(self, token: str) -> Book | None:
+        """The venue says it has no book for a token (404, or left out of an answer)."""
+        book = self.by_token.get(token)
+        if book is None or book.state_note == "awaiting":
+            return None
+        book.mark("awaiting")
+        return self._moved(book)
 
     def _apply(self, message: Message, body: bytes, received: int) -> Book | None:
         """Apply one message; return its book if it is to be looked at."""
@@ -93,12 +173,9 @@ class Books:
             moved = True
             book.mark("stale")
             self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
-        if not moved:
-            return book if book.hot else None
-        if not book.moved:
-            book.moved = True
-            self.moved.append(book)
-        return book
+        if moved:
+            return self._moved(book)
+        return book if book.hot else None
 
     def take_moved(self) -> list[Book]:
         """Hand over the books whose top changed since the last call."""
@@ -116,6 +193,7 @@ class Books:
         self.counts[event] += 1
         if event == "book":
             book.snapshot(message, received)
+            book.conn = self._conn
         elif event == "tick_size_change":
             book.mark("awaiting")
             book.tick_size = message.new_tick_size or book.tick_size

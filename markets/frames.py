@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 Channel = Literal["ws", "clob", "gamma"]
+OPENED, CLOSED = "open", "closed"  # `req` of a "ws" frame that tells of its connection
+LEFT_OUT = "/books?left_out="
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One message from the venue.
 
     `t` is the receive time in unix nanoseconds. `conn` numbers the WebSocket
-    connection; `req` is the path and query of a REST answer.
+    connection; `req` is the path and query of a REST answer. A "ws" frame whose
+    `req` is "open" or "closed" is no message but tells of the connection itself.
     """
 
     t: int
@@ -28,3 +32,15 @@ def moment(t: int) -> datetime:
     """Return unix ns as an aware UTC datetime (to the microsecond)."""
     seconds, ns = divmod(t, 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=ns // 1_000)
+
+
+def left_out(tokens: Iterable[str]) -> str:
+    """Return the `req` that tells which tokens a `/books` answer had nothing about."""
+    return LEFT_OUT + ",".join(tokens)
+
+
+def tokens_left_out(req: str | None) -> list[str]:
+    """Read `left_out` back; empty for any other request."""
+    if req is None or not req.startswith(LEFT_OUT):
+        return []
+    return req.removeprefix(LEFT_OUT).split(",")

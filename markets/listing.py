@@ -36,6 +36,10 @@ class MarketTerms:
     volume: Decimal = Decimal(0)
     secondary: bool = False  # the catch-all "Other" leg
 
+    def same_terms(self, other: MarketTerms) -> bool:
+        """Say whether nothing differs but the liquidity and volume figures."""
+        return self == replace(other, liquidity=self.liquidity, volume=self.volume)
+
 
 @dataclass(frozen=True, slots=True)
 class EventTerms:
@@ -56,6 +60,14 @@ class EventTerms:
     end_at: datetime | None = None
     closed: bool = False
     tags: tuple[str, ...] = ()
+
+    def same_terms(self, other: EventTerms | None) -> bool:
+        """Say whether nothing differs but the liquidity and volume figures."""
+        if other is None or len(self.markets) != len(other.markets):
+            return False
+        if replace(self, markets=()) != replace(other, markets=()):
+            return False
+        return all(map(MarketTerms.same_terms, self.markets, other.markets))
 
 
 class BadListing(Exception):

@@ -7,13 +7,14 @@ stores what a step gives back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from markets.book import Book
 from markets.books import Books
-from markets.frames import Frame
+from markets.frames import CLOSED, Frame, tokens_left_out
 from markets.listing import BadListing, EventTerms, read_page
 from markets.problems import Problems
 from rules.engine import ActiveRule, Engine, Sighting
@@ -51,8 +52,10 @@ class Pipeline:
         gone = self.advance(t) if self.episodes.fading else []
         if frame.ch == "gamma":
             return self._listing_frame(frame, gone)
-        books = self.books
-        touched = books.feed(frame.body, t) if frame.ch == "ws" else books.answer(frame.body, t)
+        if frame.ch == "ws" and frame.req is None:
+            touched = self.books.feed(frame.body, t, frame.conn)
+        else:
+            touched = self._rarer(frame)
         sightings = self.engine.look(touched, at=t) if touched else ()
         if not sightings:
             return Step(tuple(gone)) if gone else NOTHING
@@ -65,6 +68,21 @@ class Pipeline:
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
         """Close all open episodes at the time of the last frame, as a replay would."""
         return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
+
+    def _rarer(self, frame: Frame) -> Sequence[Book]:
+        """Take a connection's opening or closing, or a REST answer about books."""
+        books, conn = self.books, frame.conn
+        if frame.ch == "clob":
+            missing = tokens_left_out(frame.req)
+            if missing:
+                return [book for token in missing if (book := books.no_book(token))]
+            return books.answer(frame.body, frame.t, conn)
+        if conn is None:
+            return ()
+        if frame.req == CLOSED:
+            return books.closed(conn)
+        books.opened(conn)
+        return ()
 
     def _listing_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
         rejected: list[BadListing] = []
@@ -86,6 +104,8 @@ class Pipeline:
 
     def list_event(self, event: EventTerms, *, t: int) -> list[SignalChange]:
         """Take over an event's terms, keep books for what trades, look at it anew."""
+        if event.same_terms(self.events.get(event.event_id)):
+            return []
         self.events[event.event_id] = event
         for market in event.markets:
             if market.untradable in ("resolved", "closed", "archived"):
