@@ -1,0 +1,94 @@
+"""What the whole suite shares: its own home, private servers, and where a test can run.
+
+The suite runs on SQLite. A test marked `postgres` runs on PostgreSQL too: all of
+these are run once more, in a process of their own, by `test_postgres.py`. One marked
+`postgres(only=True)` runs there alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Settings are read once, so this comes before them: nothing of the developer's own desk is used.
+RUN_ON = os.environ.get("MPX_TEST_RUN_ON", "")  # the database of the second run
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if not WORKER:  # a worker has what we set here
+    assert "DJANGO_SETTINGS_MODULE" not in os.environ, "unset it: the suite chooses its settings"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mpx_site.settings"
+    os.environ["MPX_HOME"] = tempfile.mkdtemp(prefix="mpx-tests-")
+os.environ["DATABASE_URL"] = RUN_ON
+os.environ["POSTGRES_HOST"] = os.environ["REDIS_URL"] = ""
+
+from django.conf import settings  # noqa: E402  (see above)
+
+TEST = settings.DATABASES["default"].setdefault("TEST", {})
+if not RUN_ON:
+    # A file, as on a desk: threads wait for each other there, in memory they would fail.
+    TEST["NAME"] = str(settings.MPX_HOME / "tests.sqlite3")
+
+from tests.servers import CannotStart, Postgres, Redis  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "postgres(only=False): runs on PostgreSQL too, or only")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not WORKER:
+        shutil.rmtree(os.environ["MPX_HOME"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what can only run on PostgreSQL; the second run has it."""
+    if RUN_ON:
+        return
+    marks = {item: item.get_closest_marker("postgres") for item in items}
+    elsewhere = [item for item, mark in marks.items() if mark and mark.kwargs.get("only")]
+    items[:] = [item for item in items if item not in elsewhere]
+    config.hook.pytest_deselected(items=elsewhere)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of a PostgreSQL: the one named in the environment, or a private one."""
+    named = os.environ.get("MPX_TEST_DATABASE_URL")
+    if named:
+        yield named
+        return
+    try:
+        server = Postgres().start()
+    except CannotStart as missing:
+        pytest.skip(f"no PostgreSQL for tests: {missing}; or set MPX_TEST_DATABASE_URL")
+    yield server.url
+    server.remove()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that a test may stop and start as it likes."""
+    try:
+        server = Postgres().start()
+    except CannotStart as missing:
+        pytest.skip(f"no PostgreSQL for tests: {missing}")
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a Redis: the one named in the environment, or a private one."""
+    named = os.environ.get("MPX_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    try:
+        server = Redis().start()
+    except CannotStart as missing:
+        pytest.skip(f"no Redis for tests: {missing}; or set MPX_TEST_REDIS_URL")
+    yield server.url
+    server.stop()
