@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -49,7 +50,7 @@ def record(
     last = AuditEntry.objects.order_by("-id").first()
     entry = AuditEntry(
         id=last.id + 1 if last else 1,
-        at=at,
+        at=at.astimezone(UTC),  # as it is read again, whatever zone it came in
         kind=kind,
         subject=subject,
         actor=actor,
@@ -124,6 +125,24 @@ def _take_turn() -> None:
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data as JSON will give it back, so that hashes match after a read."""
-    plain: dict[str, Any] = json.loads(json.dumps(data, cls=DjangoJSONEncoder))
+    """Return the data as any database will give it back, so that hashes match after a read."""
+    plain: dict[str, Any] = _storable(json.loads(json.dumps(data, cls=DjangoJSONEncoder)))
     return plain
+
+
+def _storable(value: Any) -> Any:
+    """Replace what a database would refuse, or give back written in another way.
+
+    PostgreSQL takes neither NUL in text nor Infinity, and writes 1e16 as a whole number.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(each) for key, each in value.items()}
+    return value
