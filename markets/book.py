@@ -238,8 +238,7 @@ class Book:
         bids, asks, token0 = self.bids, self.asks, self.token0
         best_bid, best_ask = self.bid, self.ask
         change = None
-        price = -1
-        size = ""
+        price, size, buys = -1, "", False
         for change in message.price_changes or ():
             level = _LEVEL.get(change.price) or _level(change.price)
             if change.asset_id == token0:
@@ -247,7 +246,7 @@ class Book:
                 buys = change.side == "BUY"
             elif change.asset_id == (token := self.token1):
                 level = PRICE_ONE - level
-                if level == price and change.size == size:
+                if level == price and change.size == size and (change.side == "SELL") is buys:
                     continue  # the other half of the entry before it
                 price, size = level, change.size
                 buys = change.side == "SELL"

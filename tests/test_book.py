@@ -1,0 +1,327 @@
+"""One market's book against a slow oracle that keeps both outcomes apart, in Decimal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from markets.book import NO_ASK, NO_BID, BadValue, Book, size_units
+from markets.fills import PRICE_ONE, SIZE_ONE, mirrored
+from markets.polymarket.wire import decode_message
+from tests.worlds import market_terms
+
+TERMS = market_terms(1)
+TOKENS = TERMS.token_ids
+T0 = 1_780_000_000_000  # ms
+OTHER_SIDE = {"BUY": "SELL", "SELL": "BUY"}
+EMPTY = {"BUY": "0", "SELL": "1"}
+
+
+def message(**fields: Any) -> bytes:
+    """Return an event about the market as it comes over the wire."""
+    return json.dumps({"market": TERMS.condition_id, **fields}).encode()
+
+
+def apply(book: Book, body: bytes, received: int = 1) -> bool:
+    """Give an event to the book; gives whether its touch or state is another now."""
+    event = decode_message(body)
+    if event.event_type == "price_change":
+        return book.change(event, received, body)
+    book.snapshot(event, received)
+    return True
+
+
+def snapshot(
+    bids: Any = (), asks: Any = (), *, token: int = 0, at: int = T0, **fields: Any
+) -> bytes:
+    """Return a `book` event of one outcome; levels are (price, size) texts."""
+    sides = {
+        name: [{"price": price, "size": size} for price, size in levels]
+        for name, levels in (("bids", bids), ("asks", asks))
+    }
+    return message(
+        **{"event_type": "book", "asset_id": TOKENS[token], "timestamp": str(at)} | sides | fields
+    )
+
+
+def entry(token: int, side: str, price: str, size: str, **fields: str) -> dict[str, str]:
+    return {"asset_id": TOKENS[token], "side": side, "price": price, "size": size, **fields}
+
+
+def change(*entries: dict[str, str], at: int = T0 + 1, **fields: Any) -> bytes:
+    return message(
+        **{"event_type": "price_change", "timestamp": str(at), "price_changes": entries} | fields
+    )
+
+
+def fresh(bids: Any = (("0.4", "10"),), asks: Any = (("0.6", "20"),), **fields: Any) -> Book:
+    book = Book(TERMS)
+    apply(book, snapshot(bids, asks, **fields))
+    return book
+
+
+# --- the oracle -----------------------------------------------------------
+
+
+class Oracle:
+    """What was said, told to both outcomes: price -> (size, its text) per token and side."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.sides: dict[tuple[int, str], dict[Decimal, tuple[Decimal, str]]] = {
+            (token, side): {} for token in (0, 1) for side in ("BUY", "SELL")
+        }
+
+    def set(self, token: int, side: str, price: Decimal, size: str) -> None:
+        for outcome, way, level in (
+            (token, side, price),
+            (1 - token, OTHER_SIDE[side], 1 - price),
+        ):
+            levels = self.sides[outcome, way]
+            levels.pop(level, None)
+            if Decimal(size):
+                levels[level] = (Decimal(size), size)
+
+    def best(self, token: int, side: str) -> Decimal | None:
+        levels = self.sides[token, side]
+        if not levels:
+            return None
+        return max(levels) if side == "BUY" else min(levels)
+
+    def touch(self, token: int) -> dict[str, str]:
+        """Return the touch as an entry states it."""
+        names = {"BUY": "best_bid", "SELL": "best_ask"}
+        stated = {}
+        for side, name in names.items():
+            best = self.best(token, side)
+            stated[name] = EMPTY[side] if best is None else text(best)
+        return stated
+
+    def crossed(self) -> bool:
+        bid, ask = self.best(0, "BUY"), self.best(0, "SELL")
+        return bid is not None and ask is not None and bid >= ask
+
+    def asks(self, token: int) -> list[tuple[int, int]]:
+        levels = self.sides[token, "SELL"]
+        return [
+            (int(price * PRICE_ONE), int(levels[price][0] * SIZE_ONE)) for price in sorted(levels)
+        ]
+
+    def digest(self, token: int, *, at: int, last: str) -> str:
+        """Return the venue's book hash: sha1 of the compact JSON of `/book` (API page 3.5)."""
+        bids, asks = self.sides[token, "BUY"], self.sides[token, "SELL"]
+        obj = {
+            "market": TERMS.condition_id,
+            "asset_id": TOKENS[token],
+            "timestamp": str(at),
+            "hash": "",
+            "bids": [{"price": text(p), "size": bids[p][1]} for p in sorted(bids)],
+            "asks": [{"price": text(p), "size": asks[p][1]} for p in sorted(asks, reverse=True)],
+            "min_order_size": "5",
+            "tick_size": "0.001",
+            "neg_risk": True,
+            "last_trade_price": last,
+        }
+        compact = json.dumps(obj, separators=(",", ":"))
+        return hashlib.sha1(compact.encode()).hexdigest()
+
+
+def text(price: Decimal) -> str:
+    return f"{price.normalize():f}"
+
+
+# Few prices, so that the same level is hit again and books cross now and then.
+PRICES = tuple(map(Decimal, ("0.001", "0.3", "0.45", "0.5", "0.5025", "0.55", "0.7", "0.9999")))
+SPELLINGS = (str, lambda p: f"{p}0", lambda p: str(p).removeprefix("0"), lambda p: f"{p:.6f}")
+SIZES = ("0", "0.00", "0.000000", "5", "5.0", "12.34", "0.01", "0.000001", "5579792.8", "1e3")
+
+prices = st.sampled_from(PRICES)
+spelled = st.sampled_from(SPELLINGS)
+sizes = st.sampled_from(SIZES)
+tokens = st.sampled_from((0, 1))
+ways = st.sampled_from(("BUY", "SELL"))
+levels = st.dictionaries(prices, st.tuples(sizes, spelled), max_size=6)
+# One change: who speaks of it, in which order, and how the price is spelled.
+told = st.tuples(
+    tokens, ways, prices, sizes, spelled, st.sampled_from(("both", "swapped", "one", "twice"))
+)
+
+
+def entries_of(told_changes: list[Any], oracle: Oracle) -> list[dict[str, str]]:
+    """Tell the oracle a frame's changes and return its entries, their touch still open."""
+    entries = []
+    for token, side, price, size, spell, shape in told_changes:
+        oracle.set(token, side, price, size)
+        own = entry(token, side, spell(price), size)
+        other = entry(1 - token, OTHER_SIDE[side], text(1 - price), size)
+        entries += {
+            "both": [own, other],
+            "swapped": [other, own],
+            "one": [own],
+            "twice": [own, other, own, other],
+        }[shape]
+    return entries
+
+
+def state_touch(entries: list[dict[str, str]], oracle: Oracle) -> None:
+    """Write what the oracle holds now into the entries."""
+    for each in entries:
+        each |= oracle.touch(TOKENS.index(each["asset_id"]))
+
+
+class BookMachine(RuleBasedStateMachine):
+    """Frames of every shape; after each, the book must say what the oracle says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = Book(TERMS)
+        self.oracle = Oracle()
+        self.note = "awaiting"  # why deltas are not applied, or ""
+        self.now = T0
+        self.said_at = T0  # venue time of the state that is held
+        self.last = b""
+        self.received = 0
+
+    def apply(self, body: bytes) -> None:
+        self.received += 1
+        self.last, self.said_at = body, self.now
+        apply(self.book, body, self.received)
+
+    @initialize()
+    def starts_without_a_snapshot(self) -> None:
+        assert self.book.state == "awaiting"
+        assert not self.book.evaluable
+
+    @rule(token=tokens, bids=levels, asks=levels)
+    def snapshot(self, token: int, bids: Any, asks: Any) -> None:
+        self.now += 1
+        self.oracle.clear()
+        for side, rows in (("BUY", bids), ("SELL", asks)):
+            for price, (size, _) in rows.items():
+                self.oracle.set(token, side, price, size)
+        self.note = ""
+        self.apply(
+            snapshot(
+                [(spell(p), size) for p, (size, spell) in sorted(bids.items())],
+                [(spell(p), size) for p, (size, spell) in sorted(asks.items(), reverse=True)],
+                token=token,
+                at=self.now,
+                hash="",
+                last_trade_price="0.5",
+            )
+        )
+
+    @precondition(lambda self: not self.note)
+    @rule(
+        changes=st.lists(told, min_size=1, max_size=4),
+        stated=st.booleans(),
+        later=st.integers(0, 2),
+    )
+    def change(self, changes: list[Any], stated: bool, later: int) -> None:
+        self.now += later  # 0: a delta with the snapshot's own time may follow it
+        entries = entries_of(changes, self.oracle)
+        if stated:
+            state_touch(entries, self.oracle)
+        self.apply(change(*entries, at=self.now))
+
+    @precondition(lambda self: not self.note)
+    @rule(frames=st.lists(st.lists(told, min_size=1, max_size=2), min_size=2, max_size=4))
+    def batch(self, frames: list[list[Any]]) -> None:
+        """All frames of one millisecond state the touch after the last of them."""
+        self.now += 1
+        told_frames = [entries_of(changes, self.oracle) for changes in frames]
+        for entries in told_frames:
+            state_touch(entries, self.oracle)
+        touch = self.oracle.touch(0)
+        for entries in told_frames:
+            self.apply(change(*entries, at=self.now))
+            held = {"best_bid": text_of(self.book.bid), "best_ask": text_of(self.book.ask)}
+            if held != touch:
+                assert not self.book.evaluable, "evaluated in the middle of a batch"
+                assert self.book.state in ("batch", "crossed")
+
+    @precondition(lambda self: self.last and not self.note)
+    @rule(times=st.integers(1, 2))
+    def repeat_the_last_frame(self, times: int) -> None:
+        for _ in range(times):
+            assert not apply(self.book, self.last) or b'"book"' in self.last
+
+    @precondition(lambda self: not self.note)
+    @rule(why=st.sampled_from(("stale", "awaiting")))
+    def distrust(self, why: str) -> None:
+        self.note = why
+        self.book.mark(why)
+
+    @precondition(lambda self: self.note)
+    @rule(changes=st.lists(told, min_size=1, max_size=3))
+    def change_without_trust(self, changes: list[Any]) -> None:
+        before = (dict(self.book.bids), dict(self.book.asks))
+
+        moved = apply(self.book, change(*entries_of(changes, Oracle()), at=self.now))
+
+        assert not moved
+        assert (self.book.bids, self.book.asks) == before
+
+    @precondition(lambda self: not self.note and b'"book"' in self.last)
+    @rule(changes=st.lists(told, min_size=1, max_size=3))
+    def change_older_than_the_snapshot(self, changes: list[Any]) -> None:
+        assert not apply(self.book, change(*entries_of(changes, Oracle()), at=self.now - 1))
+
+    @invariant()
+    def is_what_the_oracle_says(self) -> None:
+        if self.note:
+            assert self.book.state == self.note
+            assert not self.book.evaluable
+            return
+        book, oracle = self.book, self.oracle
+        assert text_of(book.bid) == oracle.touch(0)["best_bid"]
+        assert text_of(book.ask) == oracle.touch(0)["best_ask"]
+        for token in (0, 1):
+            assert list(book.asks_of(token)) == oracle.asks(token)
+            expected = oracle.digest(token, at=self.said_at, last=book.last_trade_price)
+            assert book.digest(TOKENS[token], str(self.said_at)) == expected
+        bids = tuple((p, size_units(s)) for p, s in sorted(book.bids.items(), reverse=True))
+        assert mirrored(book.asks_of(1)) == bids
+        assert all(size > 0 for _, size in (*book.asks_of(0), *book.asks_of(1)))
+        assert book.state == ("crossed" if oracle.crossed() else "fresh")
+        assert book.evaluable is (book.state == "fresh")
+
+
+def text_of(price: int) -> str:
+    return text(Decimal(price) / PRICE_ONE) if price else "0"
+
+
+TestBookMachine = BookMachine.TestCase
+TestBookMachine.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+
+
+# --- every small frame ----------------------------------------------------
+
+SMALL = tuple(product((0, 1), ("BUY", "SELL"), ("0.4", "0.6"), ("0", "10")))
+
+
+@pytest.mark.parametrize("levels", [((), ()), ((("0.4", "10"),), (("0.6", "10"),))])
+def test_every_frame_of_three_entries_does_what_each_entry_says(levels: Any) -> None:
+    for entries in product(SMALL, repeat=3):
+        book, oracle = fresh(*levels), Oracle()
+        for side, rows in zip(("BUY", "SELL"), levels, strict=True):
+            for price, size in rows:
+                oracle.set(0, side, Decimal(price), size)
+        for token, side, price, size in entries:
+            oracle.set(token, side, Decimal(price), size)
+
+        apply(book, change(*(entry(*each) for each in entries)))
+
+        assert list(book.asks_of(0)) == oracle.asks(0), entries
+        assert list(book.asks_of(1)) == oracle.asks(1), entries
+        assert (text_of(book.bid), text_of(book.ask)) == tuple(oracle.touch(0).values()), entries
