@@ -508,6 +508,21 @@ def test_market_page_says_how_far_its_event_is_from_paying(viewer: Client) -> No
     assert "Taker fee 0.04 x (p x (1 - p)) per share" in page
 
 
+def test_event_adds_up_yes_wherever_the_venue_lists_it(viewer: Client) -> None:
+    """The first market lists NO first: its YES costs what its NO is bid from below, 72 cents."""
+    view = cast.view_of(0.30, 0.40)
+    cast.list_event(view)
+    cast.quote(view, at=START)
+    inverted = Market.objects.get(pk=view.terms.markets[0].market_id)
+    for index, label in enumerate(("No", "Yes")):
+        inverted.outcomes.filter(index=index).update(label=label)
+
+    page = text_of(viewer.get(f"/markets/{inverted.pk}/"))
+
+    assert "Sum of YES asks 1.12 of 2 of 2 markets" in page
+    assert "Sum of YES bids 1.08 of 2 of 2 markets" in page
+
+
 def test_market_page_says_that_a_basket_pays_or_why_it_may_not(viewer: Client) -> None:
     view = cast.view_of(0.30, 0.30, 0.30, augmented=True)
     cast.list_event(view)

@@ -65,7 +65,6 @@ class MarketPage:
     baskets: tuple[whynot.Basket, ...]
     picture: Chart | None
     span: str
-    ticks: int
     signals: Sequence[Signal]
 
 
@@ -131,7 +130,6 @@ def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketP
             followed=trusted and quote is not None and quote.state == "fresh",
         ),
         span=span,
-        ticks=len(ticks),
         signals=list(Signal.objects.of_market(market_id, event_id=found.event_id)[:RELATED]),
     )
 

@@ -13,7 +13,7 @@ from markets.fills import PRICE_ONE, SIZE_ONE, Fee, Ladder
 from markets.listing import EventTerms, MarketTerms
 from markets.models import Event, Market, Outcome, Quote
 from mpx_site.portal import words
-from rules.kernel.baskets import detect_event, detect_market
+from rules.kernel.baskets import detect_event, detect_market, yes_outcome
 from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
 
 
@@ -77,9 +77,9 @@ def touch(outcome: Outcome, quote: Quote) -> Touch:
 
 
 def sums(markets: Sequence[Market]) -> Sums:
-    quotes = [quote for market in markets if (quote := quote_of(market))]
-    asks = [quote.ask for quote in quotes if quote.ask is not None]
-    bids = [quote.bid for quote in quotes if quote.bid is not None]
+    yes = [_yes(market) for market in markets if _is_named(market)]
+    asks = [touch.ask for touch in yes if touch.ask is not None]
+    bids = [touch.bid for touch in yes if touch.bid is not None]
     return Sums(sum(asks, Decimal(0)), sum(bids, Decimal(0)), len(asks), len(bids), len(markets))
 
 
@@ -118,6 +118,10 @@ def _event_view(event: Event, markets: Sequence[Market]) -> EventView:
         end_at=event.end_at,
     )
     return EventView(terms, views)
+
+
+def _yes(market: Market) -> Touch:
+    return touches(market)[yes_outcome(_terms(market))]
 
 
 def _is_named(market: Market) -> bool:
