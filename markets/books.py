@@ -113,8 +113,7 @@ class Books:
         if outcome == "healed" and self._conn is not None:
             book.conn = self._conn
         if outcome == "drifted":  # its feed is dead: only a new subscription can revive it
-            book.mark("stale")
-            book.offline = True
+            self._cut_off(book)
             self.silent[book.token0] = book
             self._note("drift", received, subject=book.market_id, body=body)
         return self._moved(book) if outcome in ("healed", "drifted") else None
@@ -132,12 +131,17 @@ class Books:
 
     def closed(self, conn: int) -> Sequence[Book]:
         """A connection was cut: its books are stale until a new snapshot."""
-        cut = self._of(conn)
-        for book in cut:
-            book.offline = True
-            book.mark("stale")
-            self._moved(book)
-        return cut
+        return [self._cut_off(book) for book in self._of(conn)]
+
+    def left(self, tokens: Iterable[str]) -> Sequence[Book]:
+        """These are not followed any more: nothing keeps their books fresh."""
+        found = dict.fromkeys(self.by_token.get(token) for token in tokens)
+        return [self._cut_off(book) for book in found if book is not None]
+
+    def _cut_off(self, book: Book) -> Book:
+        book.offline = True
+        book.mark("stale")
+        return self._moved(book)
 
     def needing_answer(self) -> list[Book]:
         return [book for book in self.by_market.values() if book.needs_answer]

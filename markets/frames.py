@@ -9,7 +9,9 @@ from typing import Literal
 import msgspec
 
 Channel = Literal["ws", "clob", "gamma"]
-OPENED, CLOSED = "open", "closed"  # `req` of a "ws" frame that tells of its connection
+# `req` of a "ws" frame that is no message: its connection was opened or closed, or tokens
+# (the body, comma separated) are not followed any more.
+OPENED, CLOSED, LEFT = "open", "closed", "left"
 LEFT_OUT = "/books?left_out="
 
 
@@ -17,8 +19,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     """One message from the venue.
 
     `t` is the receive time in unix nanoseconds. `conn` numbers the WebSocket
-    connection; `req` is the path and query of a REST answer. A "ws" frame whose
-    `req` is "open" or "closed" is no message but tells of the connection itself.
+    connection; `req` is the path and query of a REST answer. A "ws" frame with
+    a `req` is no message but tells of the connection itself.
     """
 
     t: int

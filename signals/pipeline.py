@@ -14,7 +14,7 @@ import msgspec
 
 from markets.book import Book
 from markets.books import Books
-from markets.frames import CLOSED, Frame, tokens_left_out
+from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
 from markets.listing import BadListing, EventTerms, read_page
 from markets.problems import Problems
 from rules.engine import ActiveRule, Engine, Sighting
@@ -81,6 +81,8 @@ class Pipeline:
             return ()
         if frame.req == CLOSED:
             return books.closed(conn)
+        if frame.req == LEFT:
+            return books.left(frame.body.decode(errors="replace").split(","))
         books.opened(conn)
         return ()
 

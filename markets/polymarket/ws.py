@@ -55,7 +55,7 @@ class Shard:
         *,
         emit: Callable[[Frame], None],
         clock: Callable[[], int],
-        patience: Patience = Patience(),
+        patience: Patience | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.number = number
@@ -66,7 +66,7 @@ class Shard:
         self.problem = ""  # why it is not open
         self._emit = emit
         self._clock = clock
-        self._patience = patience
+        self._patience = patience or Patience()
         self._rng = rng or random.Random()
         self._socket: ClientConnection | None = None
         self._data_at = self._pong_at = 0.0
