@@ -9,7 +9,7 @@ that `scan` uses (`detection.md` 2.4).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from markets.book import NO_ASK, NO_BID, Book
@@ -149,6 +149,13 @@ def market_view(terms: MarketTerms, book: Book) -> MarketView:
     return MarketView(terms, (book.asks_of(0), book.asks_of(1)))
 
 
+def _with_epochs(finding: Finding, watch: Watch) -> Finding:
+    epochs = {
+        leg.market_id: book.epoch for leg, book in zip(watch.legs, watch.books, strict=True)
+    }
+    return replace(finding, epochs=tuple(epochs[leg.market_id] for leg in finding.legs))
+
+
 class Engine:
     """Maps changed books to the rules that look at them."""
 
@@ -211,7 +218,9 @@ class Engine:
 
     def _sighting(self, rule: ActiveRule, watch: Watch, at: int) -> Sighting:
         findings, _ = self.detect(watch, rule.limits, at=at)
-        kept = tuple(finding for finding in findings if finding.kind in rule.kinds)
+        kept = tuple(
+            _with_epochs(finding, watch) for finding in findings if finding.kind in rule.kinds
+        )
         return Sighting(rule, watch.subject, kept, self._why_not(watch))
 
     def detect(

@@ -103,6 +103,8 @@ class Finding:
     blocked_by: tuple[str, ...]
     conditions: tuple[str, ...]
     certificate: Certificate
+    # Continuity of each leg's book when it was seen: grows with every gap (live books only).
+    epochs: tuple[int, ...] = ()
 
     def row(self) -> dict[str, object]:
         """Return the finding as an opportunity of DESIGN section 5: money as text, 6 decimals."""
@@ -130,8 +132,12 @@ class Finding:
         }
 
     def explained(self) -> dict[str, object]:
-        """Return the row with the levels that each leg takes (`takes`)."""
-        legs = [{**leg.row(), "takes": leg.levels()} for leg in self.legs]
+        """Return the row with the levels that each leg takes (`takes`) and its book's epoch."""
+        epochs = self.epochs or (None,) * len(self.legs)
+        legs = [
+            {**leg.row(), "takes": leg.levels(), "epoch": epoch}
+            for leg, epoch in zip(self.legs, epochs, strict=True)
+        ]
         return {**self.row(), "legs": legs}
 
 
