@@ -394,12 +394,16 @@ def _touch(text: str, empty: int) -> int:
 def _level(text: str) -> int:
     """Read a price that is not spelled the usual way ("0.50", ".5")."""
     try:
-        price = Decimal(text) * PRICE_ONE
+        price = Decimal(text)
     except InvalidOperation:
         raise BadValue("price", text) from None
-    if not price.is_finite() or price != int(price) or not 0 < price < PRICE_ONE:
-        raise BadValue("price", text)
-    return int(price)
+    # The range comes first: an int of "1e999990" takes most of a minute.
+    if price.is_finite() and 0 < price < 1:
+        units = price * PRICE_ONE
+        level = int(units)
+        if level and level == units:
+            return level
+    raise BadValue("price", text)
 
 
 def _is_zero(size: str) -> bool:

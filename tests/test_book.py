@@ -325,3 +325,25 @@ def test_every_frame_of_three_entries_does_what_each_entry_says(levels: Any) -> 
         assert list(book.asks_of(0)) == oracle.asks(0), entries
         assert list(book.asks_of(1)) == oracle.asks(1), entries
         assert (text_of(book.bid), text_of(book.ask)) == tuple(oracle.touch(0).values()), entries
+
+
+# --- values that cannot be ------------------------------------------------
+
+IMPOSSIBLE_PRICES = ("0", "1", "1.0", "-0.5", "1.5", "", "abc", "NaN", "sNaN", "Infinity", "0.12345")
+IMPOSSIBLE_PRICES += ("1e999", "1e999990", "1e99999999999", "-1e999990", "1e-99999999999")
+IMPOSSIBLE_SIZES = ("-1", "", "abc", "NaN", "inf", "-inf", "1e999", "1e13", "0x10", "5 shares")
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("price", IMPOSSIBLE_PRICES)
+@pytest.mark.parametrize("token", [0, 1])
+def test_a_price_that_cannot_be_is_named_at_once(price: str, token: int) -> None:
+    level = ((price, "10"),)
+
+    with pytest.raises(BadValue) as in_change:
+        apply(fresh(), change(entry(token, "BUY", price, "10")))
+    with pytest.raises(BadValue) as in_snapshot:
+        apply(fresh(), snapshot(bids=level, token=token))
+
+    assert in_change.value.field == in_snapshot.value.field == "price"
+    assert in_change.value.value == in_snapshot.value.value == price
