@@ -19,6 +19,7 @@ NO_BID = 0
 NO_ASK = PRICE_ONE
 MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
+LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 
 PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1))
 # Price text to 1e-4 USD. Levels lie strictly between 0 and 1; the touch of an empty side is
@@ -366,7 +367,7 @@ def _ladder(rows: list[Row] | None, prices: dict[str, int]) -> dict[int, str]:
         sizes = tuple(map(float, ladder.values()))
     except (KeyError, ValueError):
         return _odd_ladder(rows, prices)
-    if min(sizes) > 0 and sum(sizes) < MAX_SIZE:  # a NaN makes the sum fail this
+    if min(sizes) >= LEAST_SIZE and sum(sizes) < MAX_SIZE:  # a NaN makes the sum fail this
         return ladder
     return _odd_ladder(rows, prices)
 
@@ -413,4 +414,4 @@ def _is_zero(size: str) -> bool:
         raise BadValue("size", size) from None
     if not 0 <= value < MAX_SIZE:
         raise BadValue("size", size)
-    return value == 0
+    return value < LEAST_SIZE
