@@ -209,6 +209,8 @@ class Book:
             bids, asks = _ladder(message.asks, _MIRROR), _ladder(message.bids, _MIRROR)
         else:
             raise BadValue("asset_id", message.asset_id)
+        if not message.timestamp.isdecimal():
+            raise BadValue("timestamp", message.timestamp)
         if self.state_note:
             self.epoch += 1
         self.doubt, self.unproven = "", False
@@ -271,6 +273,8 @@ class Book:
                 if price < best_ask:
                     best_ask = price
         if change is None:
+            if message.price_changes is None:
+                raise BadValue("price_changes", "")
             return False
         # Every frame of a same-millisecond batch states the touch after the whole batch.
         bid, ask = _PRICE.get(change.best_bid, NO_BID), _PRICE.get(change.best_ask, NO_ASK)
@@ -291,6 +295,8 @@ class Book:
 
         One of the same millisecond may repeat what the snapshot holds, or add to it.
         """
+        if not timestamp.isdecimal():
+            raise BadValue("timestamp", timestamp)
         if timestamp > self.snapshot_at:
             self.snapshot_at = ""
         return timestamp < self.snapshot_at
@@ -360,6 +366,8 @@ def size_units(size: str) -> int:
 
 def _ladder(rows: list[Row] | None, prices: dict[str, int]) -> dict[int, str]:
     """Read one side of a snapshot; levels of size zero are left out."""
+    if rows is None:
+        raise BadValue("levels", "")  # not the same as an empty side
     if not rows:
         return {}
     try:

@@ -329,7 +329,19 @@ def test_every_frame_of_three_entries_does_what_each_entry_says(levels: Any) -> 
 
 # --- values that cannot be ------------------------------------------------
 
-IMPOSSIBLE_PRICES = ("0", "1", "1.0", "-0.5", "1.5", "", "abc", "NaN", "sNaN", "Infinity", "0.12345")
+IMPOSSIBLE_PRICES = (
+    "0",
+    "1",
+    "1.0",
+    "-0.5",
+    "1.5",
+    "",
+    "abc",
+    "NaN",
+    "sNaN",
+    "Infinity",
+    "0.12345",
+)
 IMPOSSIBLE_PRICES += ("1e999", "1e999990", "1e99999999999", "-1e999990", "1e-99999999999")
 IMPOSSIBLE_SIZES = ("-1", "", "abc", "NaN", "inf", "-inf", "1e999", "1e13", "0x10", "5 shares")
 
@@ -347,3 +359,71 @@ def test_a_price_that_cannot_be_is_named_at_once(price: str, token: int) -> None
 
     assert in_change.value.field == in_snapshot.value.field == "price"
     assert in_change.value.value == in_snapshot.value.value == price
+
+
+@pytest.mark.parametrize("size", IMPOSSIBLE_SIZES)
+@pytest.mark.parametrize("token", [0, 1])
+def test_a_size_that_cannot_be_is_named(size: str, token: int) -> None:
+    book = fresh()
+
+    with pytest.raises(BadValue) as in_change:
+        apply(book, change(entry(token, "SELL", "0.7", size)))
+    with pytest.raises(BadValue) as in_snapshot:
+        apply(book, snapshot(asks=(("0.7", "5"), ("0.8", size)), token=token))
+
+    assert in_change.value.field == in_snapshot.value.field == "size"
+    assert in_change.value.value == in_snapshot.value.value == size
+
+
+def test_a_snapshot_that_is_refused_changes_nothing() -> None:
+    book = fresh()
+
+    with pytest.raises(BadValue):
+        apply(book, snapshot(bids=(("0.1", "5"),), asks=(("0.2", "-5"),), at=T0 + 9))
+
+    assert (book.bid, book.ask, book.state) == (4_000, 6_000, "fresh")
+    assert book.bids == {4_000: "10"}
+
+
+def test_an_asset_of_another_market_is_named() -> None:
+    foreign = {"asset_id": "9" * 78, "side": "BUY", "price": "0.5", "size": "1"}
+
+    with pytest.raises(BadValue, match="asset_id='9999"):
+        apply(fresh(), change(foreign))
+    with pytest.raises(BadValue, match="asset_id='9999"):
+        apply(fresh(), snapshot(asset_id="9" * 78))
+
+
+def test_a_side_that_is_neither_is_named() -> None:
+    with pytest.raises(BadValue, match="side='HOLD'"):
+        apply(fresh(), change(entry(0, "HOLD", "0.5", "1")))
+
+
+def test_less_than_the_smallest_size_is_no_level() -> None:
+    book = fresh(bids=(("0.5", "0.0000004"), ("0.4", "10")))
+    apply(book, change(entry(1, "BUY", "0.45", "0.0000009"), at=T0 + 1))
+
+    assert (book.bid, book.ask) == (4_000, 6_000)
+    assert all(size > 0 for _, size in (*book.asks_of(0), *book.asks_of(1)))
+
+
+@pytest.mark.parametrize("missing", ["bids", "asks"])
+def test_a_snapshot_without_one_of_its_lists_is_no_snapshot(missing: str) -> None:
+    body = json.loads(snapshot((("0.4", "1"),), (("0.6", "1"),)))
+    del body[missing]
+
+    with pytest.raises(BadValue, match="levels"):
+        apply(fresh(), json.dumps(body).encode())
+
+
+def test_a_change_that_says_nothing_is_no_change() -> None:
+    with pytest.raises(BadValue, match="price_changes"):
+        apply(fresh(), message(event_type="price_change", timestamp=str(T0 + 1)))
+
+
+@pytest.mark.parametrize("timestamp", ["", "soon", "-5", "1.78e12"])
+def test_a_time_that_cannot_be_is_named(timestamp: str) -> None:
+    with pytest.raises(BadValue, match="timestamp"):
+        apply(fresh(), snapshot(timestamp=timestamp))
+    with pytest.raises(BadValue, match="timestamp"):
+        apply(fresh(), change(entry(0, "BUY", "0.5", "1"), timestamp=timestamp))
