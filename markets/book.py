@@ -84,7 +84,7 @@ class Book:
         "token0",
         "token1",
         "unproven",
-        "verified_hash",
+        "verified",
         "version",
         "waiting",
     )
@@ -102,7 +102,7 @@ class Book:
         self.bid, self.ask = NO_BID, NO_ASK
         # What the venue says of this state: (token, hash, its time), or the frame that says it.
         self.stamp: Stamp | bytes = ("", "", "")
-        self.verified_hash = ""
+        self.verified: Stamp | None = None  # the stamp whose hash held
         self.unproven = False  # the hash did not hold when it was last compared
         self.snapshot_at = ""  # until a newer change came
         self.last_trade_price = ""
@@ -320,14 +320,16 @@ class Book:
 
     def hash_holds(self) -> bool | None:
         """Compare with the venue's own digest; None when the last frame carried none."""
-        token, stated, timestamp = self._stated()
+        stamp = self._stated()
+        token, stated, timestamp = stamp
         if not stated:
             return None
-        if stated != self.verified_hash:
+        # The same hash may come again with an old frame, onto another state: compare anew.
+        if stamp is not self.verified:
             self.unproven = self.digest(token, timestamp) != stated
             if self.unproven:
                 return False
-            self.verified_hash = stated
+            self.verified = stamp
         return True
 
     def _stated(self) -> Stamp:
