@@ -221,6 +221,8 @@ class Book:
             self.tick_size = message.tick_size
         if message.min_order_size:
             self.min_order_size = message.min_order_size
+        if message.neg_risk is not None:
+            self.neg_risk = message.neg_risk
         self.version = message.version
         self.snapshot_at = message.timestamp
         self.state_note, self.split = "", False
