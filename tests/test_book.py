@@ -427,3 +427,111 @@ def test_a_time_that_cannot_be_is_named(timestamp: str) -> None:
         apply(fresh(), snapshot(timestamp=timestamp))
     with pytest.raises(BadValue, match="timestamp"):
         apply(fresh(), change(entry(0, "BUY", "0.5", "1"), timestamp=timestamp))
+
+
+# --- the venue's own digest -----------------------------------------------
+
+
+def hashed(oracle: Oracle, told_changes: Any, *, at: int, last: str = "") -> bytes:
+    """Tell the oracle changes and return their frame with the hashes of the state after it."""
+    entries = entries_of(told_changes, oracle)
+    state_touch(entries, oracle)
+    for each in entries:
+        each["hash"] = oracle.digest(TOKENS.index(each["asset_id"]), at=at, last=last)
+    return change(*entries, at=at)
+
+
+def one(price: str, size: str, *, side: str = "BUY", token: int = 0, shape: str = "both") -> Any:
+    return (token, side, Decimal(price), size, str, shape)
+
+
+def with_oracle() -> tuple[Book, Oracle]:
+    """Return a fresh book with a verified hash, and the oracle that agrees with it."""
+    oracle = Oracle()
+    oracle.set(0, "BUY", Decimal("0.4"), "10")
+    oracle.set(0, "SELL", Decimal("0.6"), "20")
+    book = fresh(hash=oracle.digest(0, at=T0, last="0.5"), last_trade_price="0.5")
+    assert book.hash_holds()
+    return book, oracle
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.lists(st.lists(told, min_size=1, max_size=3), min_size=1, max_size=6))
+def test_the_hash_holds_after_every_frame_that_tells_the_truth(frames: Any) -> None:
+    book, oracle = with_oracle()
+
+    for number, changes in enumerate(frames, start=1):
+        apply(book, hashed(oracle, changes, at=T0 + number, last="0.5"))
+
+        assert book.hash_holds() is True
+
+
+@given(lost=st.integers(0, 3))
+def test_the_hash_does_not_hold_once_a_frame_is_lost(lost: int) -> None:
+    book, oracle = with_oracle()
+    frames = [
+        hashed(oracle, [one("0.1", f"{7 + n}")], at=T0 + n + 1, last="0.5") for n in range(3)
+    ] + [hashed(oracle, [one("0.2", "9")], at=T0 + 4, last="0.5")]
+    for number, frame in enumerate(frames):
+        if number != lost:
+            apply(book, frame)
+
+    assert book.hash_holds() is (lost != 2)  # 0 and 1 are overwritten by 2; 3 is yet to come
+
+
+def test_a_frame_without_a_hash_can_neither_hold_nor_fail() -> None:
+    book, _ = with_oracle()
+
+    apply(book, change(entry(0, "BUY", "0.3", "5")))
+
+    assert book.hash_holds() is None
+
+
+def test_a_hash_is_compared_anew_when_an_old_frame_comes_again() -> None:
+    book, oracle = with_oracle()
+    early = hashed(oracle, [one("0.3", "5")], at=T0 + 1, last="0.5")
+    late = hashed(oracle, [one("0.2", "6")], at=T0 + 2, last="0.5")
+    apply(book, early)
+    assert book.hash_holds()
+
+    apply(book, late)
+    apply(book, early)
+
+    assert book.hash_holds() is False  # 0.2 is there, which the early hash does not know
+
+
+def test_a_hash_that_holds_again_ends_the_doubt() -> None:
+    book, oracle = with_oracle()
+    whole = hashed(oracle, [one("0.3", "5")], at=T0 + 1, last="0.5")
+    apply(book, whole)
+    assert book.hash_holds()
+    torn = json.loads(whole)
+    torn["price_changes"] = [entry(0, "BUY", "0.35", "1", hash="f" * 40)]
+    apply(book, json.dumps(torn).encode())
+    assert book.hash_holds() is False
+
+    apply(book, change(entry(0, "BUY", "0.35", "0"), at=T0 + 1))
+    apply(book, whole)
+
+    assert book.hash_holds()
+    assert not book.unproven
+
+
+@pytest.mark.parametrize("odd", [b"null", b"5", b'"\xff"', b'["a"]', b"{}"])
+def test_a_hash_that_is_no_text_does_not_hold(odd: bytes) -> None:
+    book = fresh()
+    body = change(entry(0, "BUY", "0.3", "5", hash="HASH")).replace(b'"HASH"', odd)
+
+    apply(book, body)
+
+    assert book.hash_holds() is False
+
+
+def test_the_hash_knows_neg_risk_from_the_answer_where_there_is_one() -> None:
+    plain = Book(market_terms(1, neg_risk_id=None))
+    body = snapshot((("0.4", "10"),), (("0.6", "20"),), neg_risk=True)
+    oracle = with_oracle()[1]
+
+    apply(plain, body)
+
+    assert plain.digest(TOKENS[0], str(T0)) == oracle.digest(0, at=T0, last="")

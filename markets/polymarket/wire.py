@@ -188,6 +188,11 @@ KNOWN_FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 
+# What the decoders raise for input that cannot be read: malformed or of the wrong shape, text
+# that is not UTF-8, nested too deep.
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = "unreadable"  # stands for a hash that no book can have
+
 decode_frame = msgspec.json.Decoder(Message | list[Message]).decode
 decode_message = msgspec.json.Decoder(Message).decode
 decode_stamps = msgspec.json.Decoder(Stamped | list[Stamped]).decode
@@ -197,9 +202,12 @@ split_frame = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def last_stamp(body: bytes, market: str) -> tuple[str, str, str]:
     """Return (asset id, hash, timestamp) of a market's last entry in a price_change frame.
 
-    The hash is "" where the feed gives none.
+    The hash is "" where the feed gives none, and `UNREADABLE` where it is no text.
     """
-    decoded = decode_stamps(body)
+    try:
+        decoded = decode_stamps(body)
+    except DECODE_ERRORS:
+        return ("", UNREADABLE, "")
     found = ("", "", "")
     for message in decoded if isinstance(decoded, list) else (decoded,):
         if message.market == market and message.price_changes:
