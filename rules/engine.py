@@ -22,9 +22,7 @@ from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMis
 UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
 REFRESH = 1_000  # updates after which sums are added up afresh (float drift)
 TOLERANCE = 1e-9
-# Legs that need not be bought: settled, or not yet named. What a basket without
-# them is worth is for the kernel to say; here they only must not hide it.
-GIVEN_NO = frozenset({"resolved", "placeholder"})
+OVER = frozenset({"resolved", "closed", "archived"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,14 @@ class Watch:
         "gains",
         "hot",
         "inverted",
+        "left",
         "legs",
         "rules",
         "subject",
         "tables",
         "terms",
         "total",
+        "unseen",
         "updates",
     )
 
@@ -91,9 +91,11 @@ class Watch:
         self.legs = legs
         self.alone = isinstance(terms, MarketTerms)
         self.rules: tuple[ActiveRule, ...] = ()
+        self.left: tuple[ActiveRule, ...] = ()  # looked at it until its terms changed
         self.books: list[Book] = []
         self.tables = [cost_table(leg.fee or FREE) for leg in legs]
         self.inverted = [yes_outcome(leg) == 1 for leg in legs]
+        self.unseen = [_cost_unseen(leg) for leg in legs]
         self.costs = [UNUSABLE] * len(legs)
         self.gains = [0.0] * len(legs)
         self.total = UNUSABLE * len(legs)
@@ -103,16 +105,20 @@ class Watch:
         self.hot = False  # to be looked at on every change of a leg, depth included
 
     def take(self, book: Book) -> None:
-        """Bring the sums up to date with a book's touch."""
+        """Bring the sums up to date with a book's touch.
+
+        What the kernel would find is never hidden here; what it makes of a leg
+        that nobody sells, or that does not trade, is for the kernel to say.
+        """
         leg = book.leg
-        bid, ask = (book.bid, book.ask) if book.evaluable else (NO_BID, NO_ASK)
-        if self.inverted[leg]:
-            bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
-        table = self.tables[leg]
-        cost = UNUSABLE if ask == NO_ASK else table[ask]
-        gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
-        if self.legs[leg].untradable in GIVEN_NO:
-            cost = gain = 0.0
+        if book.evaluable:
+            bid, ask, table = book.bid, book.ask, self.tables[leg]
+            if self.inverted[leg]:
+                bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
+            cost = (bid + self.legs[leg].tick) / PRICE_ONE if ask == NO_ASK else table[ask]
+            gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
+        else:
+            cost, gain = self.unseen[leg], 0.0
         self.total += cost - self.costs[leg]
         self.gain += gain - self.gains[leg]
         self.costs[leg], self.gains[leg] = cost, gain
@@ -120,6 +126,16 @@ class Watch:
         if self.updates % REFRESH == 0:
             self.total, self.gain = sum(self.costs), sum(self.gains)
         self._heat()
+
+    def release(self) -> None:
+        """Let go of the books that no other watch has taken over."""
+        for book in self.books:
+            if book.group is self:
+                book.group, book.hot = None, False
+
+    @property
+    def over(self) -> bool:
+        return all(leg.untradable in OVER for leg in self.legs)
 
     def found(self, anything: bool) -> None:
         """Note whether the last look found something."""
@@ -143,16 +159,23 @@ class Watch:
 def market_view(terms: MarketTerms, book: Book) -> MarketView:
     """Return what the kernel may know of a market: its ladders, or why they are unusable."""
     if not book.evaluable:
-        return MarketView(terms, ((), ()), (book.state,))
+        # A market that does not trade has no book to wait for.
+        absent = terms.untradable is not None and book.state == "awaiting"
+        return MarketView(terms, ((), ()), ("missing_leg" if absent else book.state,))
     if book.hash_holds() is False:
         return MarketView(terms, ((), ()), ("batch",))
     return MarketView(terms, (book.asks_of(0), book.asks_of(1)))
 
 
+def _cost_unseen(leg: MarketTerms) -> float:
+    """Return the least that a leg may count with while there is no book of it to go by."""
+    if leg.untradable is None:
+        return UNUSABLE
+    return 0.0 if leg.untradable == "resolved" else leg.tick / PRICE_ONE
+
+
 def _with_epochs(finding: Finding, watch: Watch) -> Finding:
-    epochs = {
-        leg.market_id: book.epoch for leg, book in zip(watch.legs, watch.books, strict=True)
-    }
+    epochs = {leg.market_id: book.epoch for leg, book in zip(watch.legs, watch.books, strict=True)}
     return replace(finding, epochs=tuple(epochs[leg.market_id] for leg in finding.legs))
 
 
@@ -176,21 +199,37 @@ class Engine:
             if rule.definition.scope.covers(terms, tags=frozenset(terms.tags))
         )
         held = [books.get(market.condition_id) or Book(market) for market in terms.markets]
+        before = {book.group.subject: book.group for book in held if isinstance(book.group, Watch)}
         if terms.neg_risk:
-            return [self._watch(Watch(terms, terms.markets), held, rules)]
-        return [
-            self._watch(Watch(market, (market,)), [book], rules)
-            for market, book in zip(terms.markets, held, strict=True)
-        ]
+            watches = [self._watch(Watch(terms, terms.markets), held, rules)]
+        else:
+            watches = [
+                self._watch(Watch(market, (market,)), [book], rules)
+                for market, book in zip(terms.markets, held, strict=True)
+            ]
+        for watch in watches:
+            before.pop(watch.subject, None)
+        return [*watches, *map(self._ended, before.values())]
 
     def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
-        before = self.watches.get(watch.subject)
+        before = self.watches.pop(watch.subject, None)
         watch.rules, watch.books = rules, books
-        watch.found(before.active if before else False)
+        if before:
+            watch.left = tuple(rule for rule in before.rules if rule not in rules)
+            before.release()
+            watch.found(before.active)
         for number, book in enumerate(books):
             book.group, book.leg, book.hot = watch, number, watch.hot
             watch.take(book)
-        self.watches[watch.subject] = watch
+        if not watch.over:
+            self.watches[watch.subject] = watch
+        return watch
+
+    def _ended(self, watch: Watch) -> Watch:
+        """Stop watching what others watch now in its place."""
+        self.watches.pop(watch.subject, None)
+        watch.left, watch.rules = watch.rules, ()
+        watch.release()
         return watch
 
     def look(self, books: Iterable[Book], *, at: int) -> list[Sighting]:
@@ -213,6 +252,9 @@ class Engine:
         else:
             self.looks += 1
             seen = [self._sighting(rule, watch, at) for rule in watch.rules]
+        if watch.left:
+            seen += [Sighting(rule, watch.subject, (), "out_of_scope") for rule in watch.left]
+            watch.left = ()
         watch.found(any(sighting.findings for sighting in seen))
         return seen
 
@@ -246,9 +288,11 @@ class Engine:
     @staticmethod
     def _why_not(watch: Watch) -> str:
         """Name what stands in the way of a basket that paid a moment ago."""
-        if all(leg.untradable in ("resolved", "closed") for leg in watch.legs):
+        if watch.over:
             return "market_closed"
         for leg, book in zip(watch.legs, watch.books, strict=True):
             if leg.untradable is None and not book.evaluable:
                 return f"book_{book.state}"
+            if watch.could_pay and book.unproven:  # the walk has just compared its hash
+                return "book_batch"
         return "edge_gone"
