@@ -172,13 +172,17 @@ class Book:
         waiting, self.waiting = self.waiting or [], None
         later = [each for each in waiting if each[0].timestamp >= message.timestamp]
         self._replace(message, received)
-        for change, body in later:
-            self.change(change, received, body)
+        try:
+            for change, body in later:
+                self.change(change, received, body)
+        except BadValue:
+            self.mark("stale")
+            raise
 
     def _compare(self, message: Message) -> Answered:
         """Say whether an answer agrees; one that is newer than what we hold is asked again."""
         _, stated, timestamp = self._stated()
-        if message.hash == stated or message.timestamp < timestamp:
+        if (stated and message.hash == stated) or message.timestamp < timestamp:
             self.doubt = ""
             return "agreed"
         if self.doubt and timestamp < self.doubt:

@@ -535,3 +535,183 @@ def test_the_hash_knows_neg_risk_from_the_answer_where_there_is_one() -> None:
     apply(plain, body)
 
     assert plain.digest(TOKENS[0], str(T0)) == oracle.digest(0, at=T0, last="")
+
+
+# --- states ---------------------------------------------------------------
+
+TOUCH = {"best_bid": "0.4", "best_ask": "0.6"}
+
+
+def test_a_book_is_not_evaluable_before_its_first_snapshot() -> None:
+    book = Book(TERMS)
+    apply(book, change(entry(0, "BUY", "0.5", "5")))
+    assert (book.state, book.evaluable, book.bid) == ("awaiting", False, NO_BID)
+
+    apply(book, snapshot((("0.4", "1"),), (("0.6", "1"),)))
+
+    assert (book.state, book.evaluable, book.epoch) == ("fresh", True, 1)
+
+
+@pytest.mark.parametrize("why", ["stale", "awaiting"])
+def test_a_distrusted_book_is_fresh_again_with_its_next_snapshot(why: str) -> None:
+    book = fresh()
+    book.mark(why)
+    apply(book, change(entry(0, "BUY", "0.5", "5")))
+    assert (book.state, book.evaluable, book.bid) == (why, False, 4_000)
+
+    apply(book, snapshot((("0.3", "1"),), (("0.6", "1"),), at=T0 + 2))
+
+    assert (book.state, book.evaluable, book.bid) == ("fresh", True, 3_000)
+    assert book.epoch == 2
+
+
+def test_a_snapshot_of_a_trusted_book_ends_no_gap() -> None:
+    book = fresh()
+
+    apply(book, snapshot((("0.3", "1"),), (("0.6", "1"),), at=T0 + 2))
+
+    assert book.epoch == 1
+
+
+def test_a_side_can_be_empty_and_says_so() -> None:
+    book = fresh((), ())
+    assert (book.bid, book.ask, book.state) == (NO_BID, NO_ASK, "fresh")
+    assert book.asks_of(0) == book.asks_of(1) == ()
+
+    for bid, ask in (("0", "1"), ("", ""), ("", "0"), ("0.00", "1.0")):
+        apply(book, change(entry(1, "SELL", "0.9", "0", best_bid=bid, best_ask=ask)))
+        assert book.state == "fresh"
+
+
+def test_bid_at_or_over_ask_is_crossed_until_it_is_not() -> None:
+    book = fresh()
+
+    assert apply(book, change(entry(0, "BUY", "0.6", "5")))
+    assert (book.state, book.evaluable) == ("crossed", False)
+
+    assert apply(book, change(entry(1, "BUY", "0.4", "0", best_bid="0", best_ask="0.4")))
+    assert (book.state, book.evaluable, book.ask) == ("fresh", True, NO_ASK)
+
+
+def test_a_crossed_snapshot_is_not_evaluable() -> None:
+    book = fresh((("0.6", "1"),), (("0.6", "1"),))
+
+    assert (book.state, book.evaluable) == ("crossed", False)
+
+
+def test_a_batch_heals_on_its_last_frame() -> None:
+    book = fresh()
+    final = {"best_bid": "0.45", "best_ask": "0.55"}
+
+    assert apply(book, change(entry(0, "BUY", "0.45", "5", **final)))
+    assert (book.state, book.evaluable) == ("batch", False)
+    assert apply(book, change(entry(0, "SELL", "0.55", "5", **final)))
+    assert (book.state, book.evaluable) == ("fresh", True)
+
+
+def test_a_batch_may_state_its_touch_for_either_outcome() -> None:
+    book = fresh()
+
+    apply(book, change(entry(1, "SELL", "0.55", "5", best_bid="0.4", best_ask="0.55")))
+
+    assert (book.bid, book.ask, book.state) == (4_500, 6_000, "fresh")
+
+
+def test_a_change_tells_whether_the_touch_or_trust_moved() -> None:
+    book = fresh()
+    deep, better = entry(0, "BUY", "0.3", "5"), entry(0, "BUY", "0.42", "5")
+
+    assert not apply(book, change({**deep, **TOUCH}))
+    assert apply(book, change(better))
+    assert not apply(book, change(better))
+    assert apply(book, change({**deep, **TOUCH}, at=T0 + 2))  # it states another touch
+
+
+def test_changes_older_than_the_snapshot_are_left_out() -> None:
+    book = fresh()
+
+    assert not apply(book, change(entry(0, "BUY", "0.5", "5"), at=T0 - 1))
+
+    assert (book.bid, book.state) == (4_000, "fresh")
+
+
+def test_an_unusual_spelling_of_the_touch_is_the_same_touch() -> None:
+    book = fresh()
+
+    apply(book, change(entry(0, "BUY", "0.3", "5", best_bid="0.40", best_ask=".600")))
+
+    assert book.state == "fresh"
+
+
+# --- answers over REST ----------------------------------------------------
+
+
+def answer(book: Book, body: bytes, received: int = 9) -> str:
+    return book.answer(decode_message(body), received)
+
+
+def test_an_answer_heals_a_book_and_keeps_the_changes_that_came_meanwhile() -> None:
+    book = Book(TERMS)
+    for at, price in ((T0 - 5, "0.45"), (T0, "0.41"), (T0 + 5, "0.42")):
+        apply(book, change(entry(0, "BUY", price, "5"), at=at))
+
+    assert answer(book, snapshot((("0.4", "10"),), (("0.6", "20"),))) == "healed"
+
+    assert book.bids == {4_000: "10", 4_100: "5", 4_200: "5"}
+    assert (book.bid, book.state) == (4_200, "fresh")
+
+
+def test_a_change_that_cannot_be_among_those_that_waited_leaves_the_book_stale() -> None:
+    book = Book(TERMS)
+    apply(book, change(entry(0, "BUY", "0.41", "-5")))
+    apply(book, change(entry(0, "BUY", "0.42", "5")))
+
+    with pytest.raises(BadValue):
+        answer(book, snapshot((("0.4", "10"),), (("0.6", "20"),)))
+
+    assert (book.state, book.evaluable) == ("stale", False)
+
+
+def test_an_answer_older_than_a_trusted_book_changes_nothing() -> None:
+    book = fresh()
+    apply(book, change(entry(0, "BUY", "0.5", "5", best_bid="0.5", best_ask="0.6")))
+
+    assert answer(book, snapshot((("0.4", "10"),), (("0.6", "20"),))) == "agreed"
+
+    assert (book.bid, book.state) == (5_000, "fresh")
+
+
+def test_a_book_whose_connection_is_cut_takes_no_answer() -> None:
+    book = fresh()
+    book.offline = True
+    book.mark("stale")
+
+    assert answer(book, snapshot((("0.3", "10"),), (("0.6", "20"),), at=T0 + 1)) == "ignored"
+
+    assert book.state == "stale"
+
+
+def test_an_answer_of_the_same_time_with_another_touch_is_drift() -> None:
+    book = fresh()
+
+    assert answer(book, snapshot((("0.4", "10"),), (("0.6", "20"),))) == "agreed"
+    assert answer(book, snapshot((("0.6", "1"),), (("0.7", "1"),), token=1)) == "drifted"
+
+
+def test_a_newer_answer_is_doubted_once_and_then_believed() -> None:
+    book = fresh()
+    newer = snapshot((("0.3", "10"),), (("0.6", "20"),), at=T0 + 50, hash="a" * 40)
+
+    assert answer(book, newer) == "doubted"
+    assert answer(book, newer) == "drifted"
+
+
+def test_a_newer_answer_is_forgotten_once_the_feed_caught_up() -> None:
+    book = fresh()
+    newer = snapshot((("0.3", "10"),), (("0.6", "20"),), at=T0 + 50, hash="a" * 40)
+    assert answer(book, newer) == "doubted"
+
+    apply(book, change(entry(0, "BUY", "0.3", "10", hash="a" * 40), at=T0 + 50))
+
+    assert answer(book, newer) == "agreed"
+    assert not book.needs_answer
