@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from markets.frames import Frame
@@ -13,7 +12,7 @@ from markets.recording import RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule
 from signals.pipeline import Pipeline, Step
-from signals.sources import Clock
+from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class Live:
         self.clock = clock
         self.writer = writer
         self.sampler = TickSampler()
+        self._source: Source | None = None
         self.busy_ns = 0  # time spent between a frame and what it led to
         self._recorder = (
             RecordingWriter(recording, header=recording_header(rules)) if recording else None
@@ -47,10 +47,11 @@ class Live:
     def digest(self) -> str:
         return self.pipeline.digest.hexdigest()
 
-    async def run(self, frames: AsyncIterator[Frame], *, stop: asyncio.Event) -> None:
+    async def run(self, source: Source, *, stop: asyncio.Event) -> None:
         """Take frames until the source ends or `stop` is set, then close everything."""
+        self._source = source
         helpers = [asyncio.create_task(self._mark()), asyncio.create_task(self._flush())]
-        reading = asyncio.create_task(self._read(frames))
+        reading = asyncio.create_task(source.run(self.take))
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({reading, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -62,10 +63,6 @@ class Live:
         for result in ended:
             if isinstance(result, Exception):
                 raise result
-
-    async def _read(self, frames: AsyncIterator[Frame]) -> None:
-        async for frame in frames:
-            self.take(frame)
 
     def take(self, frame: Frame) -> None:
         """Record a frame, run it through the pipeline and hand on what it led to."""
@@ -129,6 +126,7 @@ class Live:
             "walks": pipeline.engine.looks,
             "open_signals": len(pipeline.episodes),
             "problems": pipeline.problems.total,
+            **(self._source.vital_signs() if self._source else {}),
             "mean_us": round(self.busy_ns / max(pipeline.frames, 1) / 1_000, 1),
         }
 

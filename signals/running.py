@@ -5,36 +5,57 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import close_old_connections
 
-from markets.frames import Frame
-from markets.problems import Problems
+from markets.books import Books
+from markets.ingest import Followed
 from rules.engine import ActiveRule
 from rules.load import enabled_definitions
 from signals import store
 from signals.live import FINISH_SECONDS, Live
-from signals.sources import Clock, paced, recorded, simulated
+from signals.sources import Clock, Paced, Source, Venue, recorded, simulated
 from signals.writer import Writer
 
 log = logging.getLogger(__name__)
 
 
-def source_of(name: str, *, clock: Clock, problems: Problems) -> AsyncIterator[Frame]:
+def source_of(name: str, *, clock: Clock, books: Books) -> Source:
     """Open `mock`, `real` or `replay:FILE`."""
     if name == "mock":
         world = simulated(
             seed=settings.SIMULATOR_SEED, events=settings.SIMULATOR_EVENTS, start=clock.now()
         )
-        return paced(world, speed=1, clock=clock)
+        return Paced(world, clock)
     if name.startswith("replay:"):
-        frames = recorded(Path(name.removeprefix("replay:")), problems=problems)
-        return paced(frames, speed=1, clock=clock)
+        path = Path(name.removeprefix("replay:"))
+        return Paced(recorded(path, problems=books.problems), clock)
     raise ImproperlyConfigured(f"DATA_SOURCE={name!r} cannot be read yet; use mock or replay:FILE")
+
+
+def _venue(clock: Clock, books: Books) -> Source:
+    return Venue(
+        gamma_url=settings.POLYMARKET_GAMMA_URL,
+        clob_url=settings.POLYMARKET_CLOB_URL,
+        ws_url=settings.POLYMARKET_WS_URL,
+        clock=clock,
+        books=books,
+        watched=_watched,
+    )
+
+
+async def _watched() -> tuple[Followed, ...]:
+    """Read the watch list; a database that is away changes nothing about it for now."""
+    return await asyncio.to_thread(_read_watched)
+
+
+def _read_watched() -> tuple[Followed, ...]:
+    close_old_connections()
+    return ()
 
 
 def active_rules() -> tuple[ActiveRule, ...]:
@@ -75,9 +96,9 @@ class LiveThread(threading.Thread):
         rules = await asyncio.to_thread(self._prepare)
         clock = Clock()
         self.live = Live(rules, clock=clock, writer=self._writer, recording=self.recording)
-        frames = source_of(self.source, clock=clock, problems=self.live.pipeline.problems)
+        source = source_of(self.source, clock=clock, books=self.live.pipeline.books)
         self._ready.set()
-        await self.live.run(frames, stop=self._stopping)
+        await self.live.run(source, stop=self._stopping)
 
     def _prepare(self) -> tuple[ActiveRule, ...]:
         if self._writer:

@@ -1,21 +1,39 @@
-"""Where frames come from: a simulated venue or a recording, each as a paced stream."""
+"""Where frames come from: the live venue, a simulated one or a recording."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
+from markets.books import Books
 from markets.frames import Frame
+from markets.ingest import Followed, Ingest, Pace
+from markets.polymarket.clob import Clob
+from markets.polymarket.gamma import Gamma
+from markets.polymarket.http import VenueHttp
+from markets.polymarket.ws import Patience
 from markets.problems import Problems
 from markets.recording import Recording
-from markets.simulator.world import World
-from markets.simulator.world import frames as world_frames
+from markets.simulator import World
+from markets.simulator import frames as world_frames
 
 BREATH = 50  # frames without a pause after which other tasks get a turn
+
+Take = Callable[[Frame], None]
+
+
+class Source(Protocol):
+    """Gives frames, in order and stamped with their receive time, until it ends."""
+
+    async def run(self, take: Take) -> None: ...
+
+    def vital_signs(self) -> dict[str, object]: ...
 
 
 class Clock:
@@ -39,19 +57,61 @@ def recorded(path: Path, *, problems: Problems) -> Iterator[Frame]:
     return iter(Recording(path, problems=problems))
 
 
-async def paced(frames: Iterator[Frame], *, speed: float, clock: Clock) -> AsyncIterator[Frame]:
-    """Give each frame when it is due, stamped with the time it is given.
+@dataclass(slots=True)
+class Paced:
+    """Gives each frame when it is due, stamped with the time it is given.
 
     `speed` 1 keeps the distances between frames, 5 makes them five times
     shorter. The first frame is due at once.
     """
-    begun = clock.now()
-    first: int | None = None
-    for number, frame in enumerate(frames):
-        first = frame.t if first is None else first
-        wait = (frame.t - first) / speed - (clock.now() - begun)
-        if wait > 0:
-            await asyncio.sleep(wait / 1e9)
-        elif number % BREATH == 0:
-            await asyncio.sleep(0)
-        yield msgspec.structs.replace(frame, t=clock.now())
+
+    frames: Iterator[Frame]
+    clock: Clock
+    speed: float = 1.0
+
+    async def run(self, take: Take) -> None:
+        begun, first = self.clock.now(), None
+        for number, frame in enumerate(self.frames):
+            first = frame.t if first is None else first
+            wait = (frame.t - first) / self.speed - (self.clock.now() - begun)
+            if wait > 0:
+                await asyncio.sleep(wait / 1e9)
+            elif number % BREATH == 0:
+                await asyncio.sleep(0)
+            take(msgspec.structs.replace(frame, t=self.clock.now()))
+
+    def vital_signs(self) -> dict[str, object]:
+        return {}
+
+
+@dataclass(slots=True)
+class Venue:
+    """Follows the live venue (or a local one that stands in) as `watched` says."""
+
+    gamma_url: str
+    clob_url: str
+    ws_url: str
+    clock: Clock
+    books: Books
+    watched: Callable[[], Awaitable[Sequence[Followed]]]
+    pace: Pace | None = None
+    patience: Patience | None = None
+    ingest: Ingest | None = None
+
+    async def run(self, take: Take) -> None:
+        async with VenueHttp(gamma_url=self.gamma_url, clob_url=self.clob_url) as http:
+            self.ingest = Ingest(
+                gamma=Gamma(http),
+                clob=Clob(http),
+                ws_url=self.ws_url,
+                books=self.books,
+                watched=self.watched,
+                take=take,
+                clock=self.clock.now,
+                pace=self.pace,
+                patience=self.patience,
+            )
+            await self.ingest.run()
+
+    def vital_signs(self) -> dict[str, object]:
+        return self.ingest.vital_signs() if self.ingest else {}
