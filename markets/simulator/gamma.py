@@ -15,6 +15,8 @@ PICTURE = "https://polymarket-upload.s3.us-east-2.amazonaws.com/simulated.png"
 CREATOR = "0x91430CaD2d3975766499717fA0D66A78D814E5c5"
 RESOLVER = "0x2F5e3684cb1F318ec51b00Edba38d79Ac2c0aA9d"
 
+PAID: dict[int | None, tuple[str, str]] = {0: ("1", "0"), 1: ("0", "1"), None: ("0.5", "0.5")}
+
 
 def moment(now: int) -> datetime:
     """Turn unix ns into an aware time."""
@@ -32,10 +34,23 @@ def _listed(values: tuple[str, ...]) -> str:
 
 def event_object(event: LiveEvent, *, now: int) -> Json:
     """Give a whole event with its markets, as of now."""
+    live = {leg.spec.market_id: leg for leg in event.legs}
+    return _event(
+        event,
+        [_market(event, market, live.get(market.market_id), now) for market in event.spec.markets],
+        now,
+    )
+
+
+def market_object(event: LiveEvent, market: MarketSpec, *, now: int) -> Json:
+    """Give one market as of now, with what the venue then says of its event."""
+    own = (leg for leg in event.legs if leg.spec.market_id == market.market_id)
+    return {**_market(event, market, next(own, None), now), "events": [_event(event, None, now)]}
+
+
+def _event(event: LiveEvent, markets: list[Json] | None, now: int) -> Json:
     spec = event.spec
     closed = event.resolved
-    live = {leg.spec.market_id: leg for leg in event.legs}
-    markets = [_market(event, market, live.get(market.market_id), now) for market in spec.markets]
     liquidity = sum(_liquidity(leg) for leg in event.legs)
     volume = sum(leg.volume for leg in event.legs)
     return {
@@ -68,11 +83,11 @@ def event_object(event: LiveEvent, *, now: int) -> Json:
         "negRisk": spec.neg_risk_id is not None,
         **({"negRiskMarketID": spec.neg_risk_id} if spec.neg_risk_id else {}),
         "commentCount": 0,
-        "markets": markets,
+        **({} if markets is None else {"markets": markets}),
         **_series(spec),
         "tags": [_tag(label) for label in spec.category.tags],
         "cyom": False,
-        **({"closedTime": _iso(moment(now))} if closed else {}),
+        **({"closedTime": _iso(moment(event.resolved_at or now))} if closed else {}),
         "showAllOutcomes": True,
         "showMarketImages": True,
         "enableNegRisk": spec.neg_risk_id is not None,
@@ -138,7 +153,7 @@ def _market(event: LiveEvent, market: MarketSpec, leg: LiveMarket | None, now: i
         "marketMakerAddress": "",
         "createdAt": _iso(spec.listed_at),
         "updatedAt": _iso(moment(now)),
-        **({"closedTime": f"{moment(now):%Y-%m-%d %H:%M:%S}+00"} if closed else {}),
+        **({"closedTime": _closed_time(event)} if closed else {}),
         "new": False,
         "featured": False,
         "submitted_by": CREATOR,
@@ -192,11 +207,17 @@ def _market(event: LiveEvent, market: MarketSpec, leg: LiveMarket | None, now: i
     }
 
 
+def _closed_time(event: LiveEvent) -> str:
+    """A leg that had resolved before we came did so an hour after its listing."""
+    if event.resolved_at is None:
+        return f"{event.spec.listed_at + timedelta(hours=1):%Y-%m-%d %H:%M:%S}+00"
+    return f"{moment(event.resolved_at):%Y-%m-%d %H:%M:%S}+00"
+
+
 def _prices(event: LiveEvent, market: MarketSpec, leg: LiveMarket | None) -> Json:
     """Resolved markets show 0 and 1, placeholders nothing, the rest half a tick of rounding."""
     if market.settled or event.resolved:
-        won = leg is not None and leg.winner == 0
-        return {"outcomePrices": _listed(("1", "0") if won else ("0", "1"))}
+        return {"outcomePrices": _listed(PAID[leg.winner if leg else 1])}
     if leg is None:
         return {}
     mid = (leg.book.best_bid + leg.book.best_ask) // 2

@@ -87,15 +87,15 @@ class Side:
 class Book:
     """Both sides of one market. `ms` is the time of its last change, in unix milliseconds."""
 
-    __slots__ = ("_heads", "_tail", "asks", "bids", "condition_id", "last_trade", "ms", "tick_text",
-                 "token_ids")  # fmt: skip
+    __slots__ = ("_heads", "_neg_risk", "_tail", "asks", "bids", "condition_id", "last_trade", "ms",
+                 "tick_text", "token_ids")  # fmt: skip
 
     def __init__(
         self, *, condition_id: str, token_ids: tuple[str, str], tick: int, neg_risk: bool, ms: int
     ) -> None:
         self.condition_id = condition_id
         self.token_ids = token_ids
-        self.tick_text = PRICE_TEXT[tick]
+        self._neg_risk = neg_risk
         self.ms = ms
         self.last_trade = ""
         self.bids = Side(1)
@@ -103,9 +103,14 @@ class Book:
         self._heads = tuple(
             f'{{"market":"{condition_id}","asset_id":"{token}","timestamp":"' for token in token_ids
         )
+        self.set_tick(tick)
+
+    def set_tick(self, tick: int) -> None:
+        """Change the grid. The levels already there must lie on it."""
+        self.tick_text = PRICE_TEXT[tick]
         self._tail = (
             f'],"min_order_size":"{MIN_ORDER_SIZE}","tick_size":"{self.tick_text}",'
-            f'"neg_risk":{"true" if neg_risk else "false"},"last_trade_price":"'
+            f'"neg_risk":{"true" if self._neg_risk else "false"},"last_trade_price":"'
         )
 
     @property

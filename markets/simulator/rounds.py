@@ -59,6 +59,8 @@ class Rounds:
                 self._stage.push(conn, wire.array(texts[first : first + BOOKS_PER_FRAME]))
 
     def _halt(self, event: LiveEvent) -> None:
+        if event.resolved:  # ahead of its time
+            return
         if not event.idle:  # a plant or a jump is still in it
             self._stage.after(SECOND / 2, partial(self._halt, event))
             return
@@ -74,6 +76,4 @@ class Rounds:
             if announced:
                 body = wire.market_resolved(event.spec, leg.spec, leg.winner, ms=self._stage.ms)
                 self._stage.broadcast(body)
-        event.resolved = True
-        self._stage.republish(event)
-        self._stage.dismiss(event)
+        self._stage.close(event)

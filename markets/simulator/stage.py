@@ -17,6 +17,7 @@ from markets.simulator.truth import PLANTED, Truth
 MS = 1_000_000  # ns
 SECOND = 1_000 * MS
 TOKENS_PER_CONNECTION = 200
+OVER_MAX = 2_000  # resolved events that can still be asked for
 REST = 3 * SECOND  # between two plants in one event, so that no signal spans both
 LATENCY_MIN, LATENCY_MEAN, LATENCY_MAX = 5 * MS, 14 * MS, 100 * MS
 
@@ -24,12 +25,15 @@ LATENCY_MIN, LATENCY_MEAN, LATENCY_MAX = 5 * MS, 14 * MS, 100 * MS
 class Stage:
     """Keeps venue time (`now`, unix ns), the agenda of things to come, and the open events."""
 
-    def __init__(self, *, seed: int, start: int) -> None:
+    def __init__(self, *, seed: int, start: int, latency: bool = True) -> None:
         self.now = start
+        self.skew = 0  # ns that the venue's clock is ahead of true time
         self.events: dict[str, LiveEvent] = {}
+        self.over: dict[str, LiveEvent] = {}  # resolved ones, the oldest first
+        self.places: dict[str, tuple[LiveMarket, int]] = {}  # of the tokens that have a book
         self.truth: list[Truth] = []
         self.conns: list[int] = []  # tokens subscribed on each connection
-        self._latency = random.Random(f"{seed}:latency")
+        self._latency = random.Random(f"{seed}:latency") if latency else None
         self._received = start
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._added = 0
@@ -38,7 +42,7 @@ class Stage:
     @property
     def ms(self) -> int:
         """Venue time as it is written in messages."""
-        return self.now // MS
+        return (self.now + self.skew) // MS
 
     def after(self, delay: float, act: Callable[[], None]) -> None:
         """Do something `delay` ns from now."""
@@ -61,7 +65,9 @@ class Stage:
 
     def _receive(self) -> int:
         """Give the receive time of a message sent now; the network never reorders."""
-        wait = LATENCY_MIN + int(self._latency.expovariate(1.0) * LATENCY_MEAN)
+        wait = 0
+        if self._latency:
+            wait = LATENCY_MIN + int(self._latency.expovariate(1.0) * LATENCY_MEAN)
         self._received = max(self._received + 1_000, self.now + min(wait, LATENCY_MAX))
         return self._received
 
@@ -110,11 +116,20 @@ class Stage:
         self.events[event.spec.event_id] = event
         for leg in event.legs:
             leg.seen = leg.touch
+            self.places |= {token: (leg, at) for at, token in enumerate(leg.spec.token_ids)}
 
-    def dismiss(self, event: LiveEvent) -> None:
-        """Forget an event that is over."""
+    def close(self, event: LiveEvent) -> None:
+        """Resolve an event whose winners are known: from now on only its listing is there."""
+        event.resolved_at = self.now
+        self.republish(event)
         self.conns[event.conn] -= 2 * len(event.legs)
+        for leg in event.legs:
+            for token in leg.spec.token_ids:
+                del self.places[token]
         del self.events[event.spec.event_id]
+        self.over[event.spec.event_id] = event
+        if len(self.over) > OVER_MAX:
+            del self.over[next(iter(self.over))]
 
     def _watch(self, event: LiveEvent, first: int) -> None:
         found = event.mispriced()

@@ -11,6 +11,7 @@ from markets.simulator.latent import Latent
 from markets.simulator.truth import USD, buy_cost, no_gain, yes_cost
 
 Shape = Literal["exclusive", "ladder", "free"]
+TICK_DECIMALS = {100: 2, 10: 3, 1: 4}
 
 
 class LiveMarket:
@@ -32,7 +33,7 @@ class LiveMarket:
         self.quiet = quiet  # nobody ever touches it
         self.volume = volume  # USD
         self.paused = False
-        self.winner: int | None = None  # the outcome that won, once resolved
+        self.winner: int | None = None  # the outcome that won; None once resolved: half each
         self.seen = (0, PRICE_ONE)  # the touch that was last looked at for mispricings
 
     @property
@@ -42,7 +43,7 @@ class LiveMarket:
 
     def price_text(self, price: int) -> str:
         """Write a trade price with all the decimals of the tick, as the venue does."""
-        return f"{price / PRICE_ONE:.{2 if self.spec.tick == 100 else 3}f}"
+        return f"{price / PRICE_ONE:.{TICK_DECIMALS[self.spec.tick]}f}"
 
 
 class LiveEvent:
@@ -62,7 +63,7 @@ class LiveEvent:
         self.windows: dict[str, int] = {}  # kinds now open: their place in the truth log
         self.conn = 0
         self.halted = False  # past its end, no orders
-        self.resolved = False
+        self.resolved_at: int | None = None  # unix ns; None: not yet
 
     @property
     def shape(self) -> Shape:
@@ -70,6 +71,11 @@ class LiveEvent:
         if self.spec.neg_risk_id:
             return "exclusive"
         return "ladder" if self.spec.kind.endswith("ladder") else "free"
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is over."""
+        return self.resolved_at is not None
 
     @property
     def idle(self) -> bool:

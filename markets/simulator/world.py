@@ -27,78 +27,72 @@ class World:
 
     `start` is unix ns, `rate` the mean of WebSocket messages per second in ordinary business.
     `plant_every`, `decoy_every` and `jump_every` are mean seconds between two of a kind, 0 for
-    none. The same arguments always give the same bytes.
+    none. `latency` False: what is sent is received at once, for a server whose network is real.
+    The same arguments always give the same bytes.
     """
 
     def __init__(
         self, *, seed: int, events: int = 60, start: int, rate: float = 150.0,
         plant_every: float = 15.0, decoy_every: float = 8.0, jump_every: float = 12.0,
+        latency: bool = True,
     ) -> None:  # fmt: skip
-        self._stage = Stage(seed=seed, start=start)
+        self.stage = Stage(seed=seed, start=start, latency=latency)
         openings = Openings(
             Catalogue(random.Random(f"{seed}:names")), random.Random(f"{seed}:openings")
         )
-        flow = Flow(self._stage, random.Random(f"{seed}:flow"))
-        self._rounds = Rounds(self._stage, openings, flow, random.Random(f"{seed}:rounds"))
+        flow = Flow(self.stage, random.Random(f"{seed}:flow"))
+        self._rounds = Rounds(self.stage, openings, flow, random.Random(f"{seed}:rounds"))
         slots = openings.slots(events)
         per_weight = rate / FRAMES_PER_ACTION / max(sum(slot.weight for slot in slots), 1e-9)
         for slot in slots:
             event = openings.first(slot, now=start, per_weight=per_weight)
             self._rounds.begin(slot, event)
         rng = random.Random(f"{seed}:scenes")
-        Scenes(self._stage, flow, rng, plant_every=plant_every, decoy_every=decoy_every).start()
-        News(self._stage, random.Random(f"{seed}:news"), every=jump_every).start()
+        Scenes(self.stage, flow, rng, plant_every=plant_every, decoy_every=decoy_every).start()
+        News(self.stage, random.Random(f"{seed}:news"), every=jump_every).start()
 
     @property
     def now(self) -> int:
         """Venue time, unix ns."""
-        return self._stage.now
+        return self.stage.now
 
     @property
     def truth(self) -> list[Truth]:
         """Every window so far in which an event was, or only looked, mispriced."""
-        return self._stage.truth
+        return self.stage.truth
 
     def gamma_events(self) -> list[dict[str, object]]:
         """Give every open event as Gamma would, as of now."""
-        return [event_object(event, now=self.now) for event in self._stage.events.values()]
+        return [event_object(event, now=self.now) for event in self.stage.events.values()]
 
     def token_ids(self) -> list[str]:
         """List the tokens that have a book now, both of a market together."""
-        return [token for leg in self._legs() for token in leg.spec.token_ids]
+        return list(self.stage.places)
 
     def books(self, token_ids: Sequence[str]) -> list[dict[str, object]]:
         """Answer `/books` as of now; tokens without a book are left out."""
-        places = {
-            token: (leg, outcome)
-            for leg in self._legs()
-            for outcome, token in enumerate(leg.spec.token_ids)
-        }
+        places = self.stage.places
         found = [places[token] for token in token_ids if token in places]
         return [wire.book_answer(leg.book, outcome) for leg, outcome in found]
 
     def open_frames(self) -> list[Frame]:
         """Give what a client gets that connects now: the catalogue, then all books."""
-        events = list(self._stage.events.values())
+        events = list(self.stage.events.values())
         for first in range(0, len(events), EVENTS_PER_PAGE):
             self._page(events, first)
         self._rounds.show_books(events)
         for event in events[:: max(1, len(events) // ECHOES)]:
             self._echo(event, event.legs[0])
-        return self._stage.collect()
+        return self.stage.collect()
 
     def advance(self, until: int | None) -> list[Frame] | None:
         """Do the next thing and give its frames (maybe none); None: nothing left by `until`."""
-        return self._stage.advance(until)
-
-    def _legs(self) -> Iterator[LiveMarket]:
-        for event in self._stage.events.values():
-            yield from event.legs
+        return self.stage.advance(until)
 
     def _page(self, events: list[LiveEvent], first: int) -> None:
         beyond = first + EVENTS_PER_PAGE
         after = f"&after_cursor=sim{first}" if first else ""
-        self._stage.publish(
+        self.stage.publish(
             events[first:beyond],
             req=f"/events/keyset?limit={EVENTS_PER_PAGE}&closed=false{after}",
             cursor=f"sim{beyond}" if beyond < len(events) else None,
@@ -107,7 +101,7 @@ class World:
     def _echo(self, event: LiveEvent, leg: LiveMarket) -> None:
         price = leg.book.best_bid
         edit = (True, price, leg.book.bids.size(price))
-        self._stage.push(event.conn, wire.price_change(leg.book, edit, wire.seal(leg.book)))
+        self.stage.push(event.conn, wire.price_change(leg.book, edit, wire.seal(leg.book)))
 
 
 def frames(world: World, *, until: int | None = None) -> Iterator[Frame]:
