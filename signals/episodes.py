@@ -20,8 +20,10 @@ MS = 1_000_000
 # A finding that is back within this time was the same episode: 500 ms is the
 # clustering that separates episodes from flicker in `detection.md` 1.3.
 LINGER_NS = 500 * MS
-# An open episode is told again at most this often unless its level changes.
-UPDATE_EVERY_NS = 500 * MS
+# An open episode is told again at most this often unless its level changes. What
+# cannot be bought may stand for hours and move with every tick.
+UPDATE_EVERY_NS = {"P1": 500 * MS, "P2": 500 * MS, "P3": 5_000 * MS}
+NEVER = 2**63
 
 ChangeKind = Literal["opened", "updated", "closed"]
 
@@ -36,6 +38,7 @@ class Episode:
     finding: Finding
     level: str
     opened_at: int
+    seen_at: int
     told_at: int
     told: tuple[str, Decimal, Decimal]  # level, profit, edge_bps as last told
     peak_edge_bps: Decimal
@@ -43,6 +46,17 @@ class Episode:
     observations: int = 1
     fading_since: int | None = None
     why: str = ""
+
+    @property
+    def now(self) -> tuple[str, Decimal, Decimal]:
+        return self.level, self.finding.profit, self.finding.edge_bps
+
+    @property
+    def due(self) -> int:
+        """When something is to be said though no frame comes: its end, or what it is now."""
+        if self.fading_since is not None:
+            return self.fading_since + LINGER_NS
+        return self.told_at + UPDATE_EVERY_NS[self.level] if self.now != self.told else NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,8 @@ class Episodes:
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], dict[str, Episode]] = {}
-        self.fading: dict[str, Episode] = {}  # by key; gone, but maybe only for a moment
+        self._waiting: dict[str, Episode] = {}  # by key; those with something due
+        self.due = NEVER  # unix ns; `advance` has nothing to say before
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))
@@ -108,37 +123,67 @@ class Episodes:
     def take(self, sightings: Iterable[Sighting], *, at: int) -> Iterator[SignalChange]:
         """Match what was seen with what is open."""
         for sighting in sightings:
-            episodes = self._open.setdefault((sighting.rule.code, sighting.subject), {})
+            subject = sighting.rule.code, sighting.subject
+            episodes = self._open.get(subject, {})
             seen = {finding.kind for finding in sighting.findings}
             for kind, episode in episodes.items():
                 if kind not in seen and episode.fading_since is None:
                     episode.fading_since, episode.why = at, sighting.why
-                    self.fading[episode.key] = episode
+                    self._wait(episode)
             for finding in sighting.findings:
                 yield from self._see(episodes, sighting, finding, at=at)
+            if episodes:
+                self._open[subject] = episodes
 
     def advance(self, *, at: int) -> Iterator[SignalChange]:
-        """Close what has been gone for longer than `LINGER_NS`; call before each frame."""
-        if not self.fading:
+        """Say what is due by now; call before each frame.
+
+        Closes what has been gone for longer than `LINGER_NS`, and tells the last
+        change of what has not been told for a while. All of it is decided by
+        the times of frames alone: it does not matter how often this is called.
+        """
+        if at < self.due:
             return
-        for episode in sorted(self.fading.values(), key=lambda e: (e.fading_since, e.key)):
-            if episode.fading_since is not None and at - episode.fading_since >= LINGER_NS:
-                yield self._close(episode, at=at, why="")
+        yield from self._say(by=at)
 
     def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
-        """Close everything, as when the process stops: what is fading first."""
-        fading = sorted(self.fading.values(), key=lambda e: (e.fading_since, e.key))
+        """Close everything, as when the process stops: first what was due anyway."""
+        yield from self._say(by=NEVER)
         episodes = [episode for kinds in self._open.values() for episode in kinds.values()]
-        others = [episode for episode in episodes if episode.fading_since is None]
-        for episode in (*fading, *sorted(others, key=lambda e: (e.opened_at, e.key))):
+        for episode in sorted(episodes, key=lambda e: (e.opened_at, e.key)):
             yield self._close(episode, at=at, why=why)
 
+    def _say(self, *, by: int) -> Iterator[SignalChange]:
+        for due, _, episode in sorted((e.due, key, e) for key, e in self._waiting.items()):
+            if due > by:
+                break
+            if episode.fading_since is not None:
+                yield self._close(episode, at=episode.fading_since, why=episode.why)
+            else:
+                yield self._update(episode, at=due)
+        self.due = min((episode.due for episode in self._waiting.values()), default=NEVER)
+
+    def _wait(self, episode: Episode) -> None:
+        """Note whether an episode has something due."""
+        if episode.due == NEVER:
+            self._waiting.pop(episode.key, None)
+        else:
+            self._waiting[episode.key] = episode
+            self.due = min(self.due, episode.due)
+
     def _close(self, episode: Episode, *, at: int, why: str) -> SignalChange:
-        """End an episode at the moment it was last seen, if it is already gone."""
-        self.fading.pop(episode.key, None)
-        del self._open[episode.rule.code, episode.subject][episode.finding.kind]
-        ended = at if episode.fading_since is None else episode.fading_since
-        return self._change("closed", episode, at=ended, why=episode.why or why)
+        self._waiting.pop(episode.key, None)
+        subject = episode.rule.code, episode.subject
+        del self._open[subject][episode.finding.kind]
+        if not self._open[subject]:
+            del self._open[subject]
+        return self._change("closed", episode, at=at, why=why)
+
+    def _update(self, episode: Episode, *, at: int) -> SignalChange:
+        """Tell what an episode has become since it was last told."""
+        episode.told_at, episode.told = at, episode.now
+        self._waiting.pop(episode.key, None)
+        return self._change("updated", episode, at=episode.seen_at)
 
     def _see(
         self, episodes: dict[str, Episode], sighting: Sighting, finding: Finding, *, at: int
@@ -149,22 +194,15 @@ class Episodes:
             episodes[finding.kind] = episode = self._opened(sighting, finding, level, at)
             yield self._change("opened", episode, at=at)
             return
-        self.fading.pop(episode.key, None)
         episode.fading_since, episode.why = None, ""
-        episode.finding, episode.level = finding, level
+        episode.finding, episode.level, episode.seen_at = finding, level, at
         episode.observations += 1
         episode.peak_edge_bps = max(episode.peak_edge_bps, finding.edge_bps)
         episode.peak_profit = max(episode.peak_profit, finding.profit)
-        if self._worth_telling(episode, at):
-            episode.told_at, episode.told = at, (level, finding.profit, finding.edge_bps)
-            yield self._change("updated", episode, at=at)
-
-    @staticmethod
-    def _worth_telling(episode: Episode, at: int) -> bool:
-        now = (episode.level, episode.finding.profit, episode.finding.edge_bps)
-        if now[0] != episode.told[0]:
-            return True
-        return now != episode.told and at - episode.told_at >= UPDATE_EVERY_NS
+        if level != episode.told[0] or at >= episode.due:
+            yield self._update(episode, at=at)
+        else:
+            self._wait(episode)
 
     @staticmethod
     def _opened(sighting: Sighting, finding: Finding, level: str, at: int) -> Episode:
@@ -177,6 +215,7 @@ class Episodes:
             finding=finding,
             level=level,
             opened_at=at,
+            seen_at=at,
             told_at=at,
             told=(level, finding.profit, finding.edge_bps),
             peak_edge_bps=finding.edge_bps,

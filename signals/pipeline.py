@@ -49,7 +49,7 @@ class Pipeline:
         """Take one frame, in order of receive time."""
         self.frames += 1
         t = self.last_frame_at = frame.t
-        gone = self.advance(t) if self.episodes.fading else []
+        gone = self.advance(t) if t >= self.episodes.due else []
         if frame.ch == "gamma":
             return self._listing_frame(frame, gone)
         if frame.ch == "ws" and frame.req is None:
@@ -62,7 +62,7 @@ class Pipeline:
         return Step((*gone, *self._told(self.episodes.take(sightings, at=t))))
 
     def advance(self, t: int) -> list[SignalChange]:
-        """Let time pass to `t` (unix ns) without a frame; close what has been gone too long."""
+        """Let time pass to `t` (unix ns) without a frame; say what is due by then."""
         return self._told(self.episodes.advance(at=t))
 
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
