@@ -6,8 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from markets.book import BadValue, Book
 from markets.listing import MarketTerms
 from markets.polymarket import wire
@@ -16,7 +14,7 @@ from markets.problems import Problems
 
 SAMPLE_EVERY = 500  # frames between two looks for fields we do not know
 NONE: tuple[Book, ...] = ()
-_CONDITION = re.compile(rb"0x[0-9a-f]{62,64}")
+_NAMES = re.compile(rb"0x[0-9a-f]{62,64}|[0-9]{20,78}")  # condition and token ids
 
 
 class Books:
@@ -63,7 +61,7 @@ class Books:
             self._look_for_unknown_fields(body, received)
         try:
             decoded = wire.decode_frame(body)
-        except msgspec.DecodeError:
+        except wire.DECODE_ERRORS:
             return self._feed_piecewise(body, received)
         if type(decoded) is Message:
             book = self._apply(decoded, body, received)
@@ -80,7 +78,7 @@ class Books:
         self._conn = conn
         try:
             decoded = wire.decode_frame(body)
-        except msgspec.DecodeError:
+        except wire.DECODE_ERRORS:
             return self._answer_piecewise(body, received)
         messages = (decoded,) if isinstance(decoded, Message) else decoded
         return _distinct(self._answered(message, body, received) for message in messages)
@@ -88,14 +86,14 @@ class Books:
     def _answer_piecewise(self, body: bytes, received: int) -> Sequence[Book]:
         try:
             pieces = [bytes(piece) for piece in wire.split_frame(body)]
-        except msgspec.DecodeError as error:
+        except wire.DECODE_ERRORS as error:
             self._note("bad_answer", received, detail=str(error), body=body)
             return NONE
         found: list[Book | None] = []
         for piece in pieces:
             try:
                 found.append(self._answered(wire.decode_message(piece), piece, received))
-            except msgspec.DecodeError as error:
+            except wire.DECODE_ERRORS as error:
                 self._note("bad_answer", received, detail=str(error), body=piece)
         return _distinct(found)
 
@@ -174,9 +172,8 @@ class Books:
             else:
                 moved = self._rarer(message, book, body, received)
         except BadValue as error:
-            moved = True
-            book.mark("stale")
             self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
+            return self._distrust(book, received)
         if moved:
             return self._moved(book)
         return book if book.hot else None
@@ -200,6 +197,7 @@ class Books:
             book.conn = self._conn
         elif event == "tick_size_change":
             book.mark("awaiting")
+            book.received = received
             book.tick_size = message.new_tick_size or book.tick_size
         else:  # trades and best_bid_ask come with frames that say more
             return False
@@ -221,32 +219,34 @@ class Books:
         """Apply what can be read of a frame that does not decode as a whole."""
         try:
             pieces = wire.split_frame(body)
-        except msgspec.DecodeError as error:
-            self._note("bad_frame", received, detail=str(error), body=body)
-            self._distrust(body)
-            return ()
+        except wire.DECODE_ERRORS as error:
+            return self._unreadable(body, received, error)
         touched: list[Book | None] = []
-        for piece in pieces:
+        for piece in map(bytes, pieces):
             try:
                 message = wire.decode_message(piece)
-            except msgspec.DecodeError as error:
-                self._note("bad_frame", received, detail=str(error), body=bytes(piece))
-                self._distrust(bytes(piece))
+            except wire.DECODE_ERRORS as error:
+                touched += self._unreadable(piece, received, error)
                 continue
-            touched.append(self._apply(message, bytes(piece), received))
+            touched.append(self._apply(message, piece, received))
         return _distinct(touched)
 
-    def _distrust(self, body: bytes) -> None:
-        """Mark the book that an unreadable message names: we no longer know its state."""
-        for condition_id in _CONDITION.findall(body):
-            book = self.by_market.get(condition_id.decode())
-            if book:
-                book.mark("stale")
+    def _unreadable(self, body: bytes, received: int, error: Exception) -> list[Book]:
+        """Count a message that cannot be read; we no longer know the books that it names."""
+        self._note("bad_frame", received, detail=str(error), body=body)
+        named = [name.decode() for name in _NAMES.findall(body)]
+        books = _distinct(self.by_market.get(name) or self.by_token.get(name) for name in named)
+        return [self._distrust(book, received) for book in books]
+
+    def _distrust(self, book: Book, received: int) -> Book:
+        book.mark("stale")
+        book.received = received
+        return self._moved(book)
 
     def _look_for_unknown_fields(self, body: bytes, received: int) -> None:
         try:
             names = wire.unknown_fields(body)
-        except msgspec.DecodeError:
+        except wire.DECODE_ERRORS:
             return  # counted as a bad frame anyway
         for name in names:
             self._note("unknown_field", received, subject=name, body=body)
