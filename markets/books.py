@@ -35,10 +35,16 @@ class Books:
         return len(self.by_market)
 
     def add(self, terms: MarketTerms) -> Book:
-        """Start keeping a market's book; a market that is kept already stays as it is."""
+        """Start keeping a market's book; a market that is kept already stays as it is.
+
+        One that has no condition yet gets a book that no frame can name.
+        """
         book = self.by_market.get(terms.condition_id)
-        if book is None or (book.token0, book.token1) != terms.token_ids:
-            book = Book(terms)
+        if book and (book.token0, book.token1) == terms.token_ids:
+            return book
+        self.drop(terms.condition_id)
+        book = Book(terms)
+        if terms.condition_id:
             self.by_market[terms.condition_id] = book
             self.by_token[book.token0] = self.by_token[book.token1] = book
         return book
