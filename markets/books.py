@@ -170,8 +170,7 @@ class Books:
         """Apply one message; return its book if it is to be looked at."""
         book = self.by_market.get(message.market)
         if book is None:
-            self._not_about_a_book(message, body, received)
-            return None
+            return self._not_about_a_book(message, body, received)
         try:
             if message.event_type == "price_change":
                 moved = book.change(message, received, body)
@@ -209,7 +208,7 @@ class Books:
             return False
         return True
 
-    def _not_about_a_book(self, message: Message, body: bytes, received: int) -> None:
+    def _not_about_a_book(self, message: Message, body: bytes, received: int) -> Book | None:
         event = message.event_type
         if event in wire.LISTING_EVENTS:
             self.counts[event] += 1
@@ -217,9 +216,20 @@ class Books:
                 self.on_listing(event, body, received)
         elif event in wire.BOOK_EVENTS:
             self.counts["unknown_market"] += 1
+            return self._misnamed(message, body, received)
         else:
             self.counts["unknown_event"] += 1
             self._note("unknown_event", received, subject=event or "(none)", body=body)
+        return None
+
+    def _misnamed(self, message: Message, body: bytes, received: int) -> Book | None:
+        """Distrust a book whose token is spoken of under a market that we do not know."""
+        tokens = [message.asset_id, *(each.asset_id for each in message.price_changes or ())]
+        for book in filter(None, map(self.by_token.get, tokens)):
+            detail = f"market={message.market[:80]!r}"
+            self._note("bad_value", received, subject=book.market_id, detail=detail, body=body)
+            return self._distrust(book, received)
+        return None
 
     def _feed_piecewise(self, body: bytes, received: int) -> Sequence[Book]:
         """Apply what can be read of a frame that does not decode as a whole."""
