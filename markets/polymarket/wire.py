@@ -188,6 +188,10 @@ KNOWN_FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 
+CHANGE_FIELDS = frozenset(
+    ["asset_id", "price", "size", "side", "hash", "best_bid", "best_ask"]
+)  # of an entry of a price_change
+
 # What the decoders raise for input that cannot be read: malformed or of the wrong shape, text
 # that is not UTF-8, nested too deep.
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -225,7 +229,19 @@ def unknown_fields(body: bytes) -> list[str]:
         known = KNOWN_FIELDS.get(event)
         if known is not None:
             found += [f"{event}.{name}" for name in item if name not in known]
+            found += [f"{event}.price_changes.{name}" for name in _unknown_in_entries(item)]
     return found
+
+
+def _unknown_in_entries(item: dict[str, object]) -> list[str]:
+    entries = item.get("price_changes")
+    names = [
+        name
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+        for name in entry
+    ]
+    return [name for name in dict.fromkeys(names) if name not in CHANGE_FIELDS]
 
 
 # --- book hash ------------------------------------------------------------
