@@ -90,6 +90,8 @@ def mock_venue(**settings: Any) -> Iterator[VenueClient]:
     chosen = VenueSettings(**{"events": 8, "rate": 200.0, **settings})
     venue, ready = Venue(chosen), threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    wrong: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: wrong.append(context))
 
     def serve() -> None:
         try:
@@ -109,6 +111,7 @@ def mock_venue(**settings: Any) -> Iterator[VenueClient]:
         if thread.is_alive():
             loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+    assert not wrong, wrong  # the venue's own mistakes fail the test that met them
 
 
 @contextmanager

@@ -8,12 +8,13 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from markets.simulator import faults_rest, faults_world, faults_ws
 from markets.simulator.faults_base import Fault
 
 if TYPE_CHECKING:
     from markets.simulator.server import Venue
 
-KINDS: tuple[type[Fault], ...] = ()
+KINDS: tuple[type[Fault], ...] = (*faults_ws.KINDS, *faults_rest.KINDS, *faults_world.KINDS)
 FAULTS = {fault.name: fault for fault in KINDS}
 
 
@@ -62,7 +63,7 @@ class Switchboard:
         if name not in FAULTS:
             raise UnknownFault(name)
         await self.off(name)
-        fault = FAULTS[name](self._venue, target)
+        fault = FAULTS[name](self._venue, target, seconds)
         await fault.begin()
         outage = Outage(name, fault.target, time.time_ns())
         self.outages.append(outage)
@@ -85,6 +86,7 @@ class Switchboard:
         self._venue.hub.faults = self.active
         if fault and outage:
             await fault.end()
+            outage.target = fault.target
             outage.ended = time.time_ns()
 
     async def clear(self) -> None:
@@ -93,5 +95,7 @@ class Switchboard:
             await self.off(name)
 
     def told(self) -> list[dict[str, object]]:
-        """Tell when which fault was on."""
+        """Tell when which fault was on; a fault that chose its target shows it."""
+        for fault, outage in self._active.values():
+            outage.target = fault.target
         return [asdict(outage) for outage in self.outages]

@@ -69,6 +69,14 @@ def trade(
     return bodies + [wire.book_text(book, outcome).encode() for outcome in (0, 1)]
 
 
+def rewrite(leg: LiveMarket, edits: list[Edit], *, ms: int, rng: random.Random) -> list[bytes]:
+    """Change levels and show the whole book of each outcome instead of the changes."""
+    before = leg.touch
+    leg.book.apply(edits, ms=_stamp(leg, ms))
+    bodies = _touch_news(leg, before, rng)
+    return bodies + [wire.book_text(leg.book, outcome).encode() for outcome in (0, 1)]
+
+
 def _stamp(leg: LiveMarket, ms: int) -> int:
     """Give each batch of a market a millisecond of its own, so that its hash is unambiguous."""
     return max(ms, leg.book.ms + 1)

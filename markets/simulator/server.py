@@ -109,6 +109,10 @@ class Venue:
                 since = 0
                 await asyncio.sleep(0)
 
+    def flush(self) -> None:
+        """Send what was done to the world out of turn."""
+        self.hub.deliver(self.world.stage.collect())
+
     # --- the door ---------------------------------------------------------
 
     async def open_door(self) -> None:

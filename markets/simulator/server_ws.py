@@ -144,6 +144,10 @@ class Hub:
                 continue
             self._pass(socket, market, body, packet)
 
+    def is_heard(self, market: str) -> bool:
+        """Whether somebody subscribed to a market."""
+        return market in self._by_market
+
     def hold(self, market: str, seconds: float) -> None:
         """Keep back what is sent about a market for a while; nothing is lost or reordered."""
         self._held.setdefault(market, [])

@@ -6,7 +6,6 @@ second look shows exactly what the first did, except for what `churn` changed in
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,14 +17,10 @@ from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.simulator import topics
 from markets.simulator.gamma import Json, moment
 from markets.simulator.ladder import Book, Edit
+from markets.simulator.shelf_places import BLOCK, SPANS, Places, digest
 
-BLOCK = 10  # markets, in four events:
-SPANS = ((0, 5), (5, 8), (8, 9), (9, 10))  # a neg-risk group, a plain group, two singles
 MIDS = (3_400, 2_600, 2_000, 1_200, 600, 2_000, 3_500, 5_000, 6_200, 1_500)  # 1e-4 USD, in a block
 PLACEHOLDER_AT, SETTLED_AT = 4, 3  # legs of some neg-risk groups
-FIRST_MARKET, MARKET_STEP = 20_000_000, 7
-FIRST_EVENT, EVENT_STEP = 10_000_000, 3
-V2_EVERY = 25  # every so manieth block is of the second protocol
 CHURN = ("renamed", "resolved", "tick", "fee", "min_size", "outcomes", "paused")
 
 
@@ -45,17 +40,12 @@ class Change:
 UNCHANGED = Change()
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-class Shelf:
+class Shelf(Places):
     """Lists `count` markets (rounded up to whole blocks). `start` is unix ns."""
 
     def __init__(self, *, seed: int, count: int, start: int, template: Json) -> None:
-        self.count = -(-count // BLOCK) * BLOCK
+        super().__init__(seed=seed, count=count)
         self.revision = 0  # grows with every churn
-        self._seed = seed
         self._start = moment(start)
         self._ms = start // 10**6
         self._event_head = {key: template[key] for key in template if key not in _EVENT_OWN}
@@ -63,94 +53,7 @@ class Shelf:
         self._market_head = {key: first[key] for key in first if key not in _MARKET_OWN}
         self._changes: dict[int, Change] = {}
 
-    @property
-    def event_count(self) -> int:
-        """How many events it lists."""
-        return self.count // BLOCK * len(SPANS)
-
-    # --- who is who -------------------------------------------------------
-
-    def market_id(self, at: int) -> int:
-        """Give the Gamma id of the market at a place."""
-        return FIRST_MARKET + MARKET_STEP * at
-
-    def event_id(self, number: int) -> int:
-        """Give the Gamma id of the event with this number."""
-        return FIRST_EVENT + EVENT_STEP * number
-
-    def event_of(self, at: int) -> int:
-        """Give the number of the event a market belongs to."""
-        block, place = divmod(at, BLOCK)
-        own = next(number for number, (_, end) in enumerate(SPANS) if place < end)
-        return block * len(SPANS) + own
-
-    def legs(self, number: int) -> range:
-        """Give the places of an event's markets."""
-        block, own = divmod(number, len(SPANS))
-        first, end = SPANS[own]
-        return range(block * BLOCK + first, block * BLOCK + end)
-
-    def is_v2(self, at: int) -> bool:
-        """Whether a market is of the second protocol."""
-        return at // BLOCK % V2_EVERY == V2_EVERY - 1
-
-    def condition_id(self, at: int) -> str:
-        """Give the condition id as the CLOB knows it: 64 hex digits."""
-        own = f"{_digest(f'{self._seed}:condition:{at}').hex()[:54]}{at:08x}"
-        return f"0x{own}00" if self.is_v2(at) else f"0x{own}{at % 255 + 1:02x}"
-
-    def token_ids(self, at: int) -> tuple[str, str]:
-        """Give the tokens of both outcomes."""
-        return self._token(at, 0), self._token(at, 1)
-
-    def _token(self, at: int, outcome: int) -> str:
-        head = int.from_bytes(_digest(f"{self._seed}:token:{at}:{outcome}")[:26], "big")
-        return str(head << 48 | at << 1 | outcome)
-
-    def by_market_id(self, number: int) -> int | None:
-        """Find a market by its Gamma id; None: not here."""
-        at, rest = divmod(number - FIRST_MARKET, MARKET_STEP)
-        return at if not rest and 0 <= at < self.count else None
-
-    def by_event_id(self, number: int) -> int | None:
-        """Find an event's number by its Gamma id."""
-        at, rest = divmod(number - FIRST_EVENT, EVENT_STEP)
-        return at if not rest and 0 <= at < self.event_count else None
-
-    def by_token(self, token: str) -> tuple[int, int] | None:
-        """Find the market and outcome of a token."""
-        tail = int(token) & (1 << 48) - 1 if token.isdecimal() and len(token) <= 78 else -1
-        at, outcome = tail >> 1, tail & 1
-        known = 0 <= at < self.count and self._token(at, outcome) == token
-        return (at, outcome) if known else None
-
-    def by_condition(self, condition: str) -> int | None:
-        """Find a market by its condition id, 62 (Gamma, second protocol) or 64 hex digits."""
-        try:
-            at = int(condition[56:64], 16)
-        except ValueError:
-            return None
-        full = self.condition_id(at) if at < self.count else ""
-        return at if full and condition in (full, self._gamma_condition(at)) else None
-
-    def by_slug(self, slug: str) -> int | None:
-        """Find a market by its slug."""
-        tail = slug.rsplit("-", 1)[-1]
-        at = int(tail) if tail.isdecimal() else -1
-        return at if 0 <= at < self.count and self.slug(at) == slug else None
-
-    def by_event_slug(self, slug: str) -> int | None:
-        """Find an event's number by its slug."""
-        tail = slug.rsplit("-", 1)[-1]
-        number = int(tail) if tail.isdecimal() else -1
-        known = 0 <= number < self.event_count and slug == f"shelf-event-{number}"
-        return number if known else None
-
     # --- what they are ----------------------------------------------------
-
-    def slug(self, at: int) -> str:
-        """Give a market's slug; renaming does not change it."""
-        return f"shelf-market-{at}"
 
     def change(self, at: int) -> Change:
         """Give what became of a market."""
@@ -182,12 +85,6 @@ class Shelf:
     def tick(self, at: int) -> int:
         """Give the tick in 1e-4 USD."""
         return self.change(at).tick or (100, 10)[at // BLOCK % 2]
-
-    def neg_risk_id(self, at: int) -> str | None:
-        """Give the id that a neg-risk group shares; None: not in one."""
-        if at % BLOCK >= SPANS[0][1]:
-            return None
-        return f"0x{_digest(f'{self._seed}:group:{at // BLOCK}').hex()[:62]}00"
 
     def question(self, at: int) -> str:
         """Give a market's question as it reads now."""
@@ -231,7 +128,8 @@ class Shelf:
             **self._market_head,
             "id": str(self.market_id(at)),
             "question": self.question(at),
-            "conditionId": self._gamma_condition(at),
+            "description": f"A simulated market that never moves: {self._asked(at)}",
+            "conditionId": self.gamma_condition(at),
             "slug": self.slug(at),
             **self._dates(at),
             "outcomes": json.dumps(self.outcomes(at)),
@@ -291,12 +189,8 @@ class Shelf:
         return MIDS[0] + sum(MIDS[leg % BLOCK] for leg in self.legs(self.event_of(at))[1:]
                              if self.closed(leg))  # fmt: skip
 
-    def _gamma_condition(self, at: int) -> str:
-        full = self.condition_id(at)
-        return full[:-2] if self.is_v2(at) else full
-
     def _question_id(self, at: int) -> str:
-        return f"0x{_digest(f'{self._seed}:question:{at}').hex()}"
+        return f"0x{digest(f'{self.seed}:question:{at}').hex()}"
 
     def _dates(self, at: int) -> Json:
         end = self._start + timedelta(days=at // len(topics.QUESTIONS) % 300 + 2)
@@ -331,6 +225,7 @@ class Shelf:
             "id": str(self.event_id(number)),
             "ticker": f"shelf-event-{number}",
             "slug": f"shelf-event-{number}",
+            "description": f"Simulated markets that never move, no. {number}",
             "title": f"Shelf event {number}" if len(legs) > 1 else self._asked(legs[0]),
             **self._dates(legs[0]),
             "closed": self.event_closed(number),

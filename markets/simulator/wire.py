@@ -81,6 +81,15 @@ def book_answer(book: Book, outcome: int) -> dict[str, object]:
     return answer
 
 
+def tick_size_change(book: Book, outcome: int, *, old: str) -> bytes:
+    """Announce a new grid for one outcome; `old` is the tick it had."""
+    return (
+        f'{{"market":"{book.condition_id}","asset_id":"{book.token_ids[outcome]}",'
+        f'"old_tick_size":"{old}","new_tick_size":"{book.tick_text}",'
+        f'"timestamp":"{book.ms}","event_type":"tick_size_change"}}'
+    ).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """A trade: the outcome and price the taker dealt in, size in 1e-6 shares."""

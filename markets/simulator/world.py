@@ -17,6 +17,7 @@ from markets.simulator.scenes import Scenes
 from markets.simulator.stage import Stage
 from markets.simulator.state import LiveEvent, LiveMarket
 from markets.simulator.truth import Truth
+from markets.simulator.upsets import Upsets
 
 EVENTS_PER_PAGE = 100
 ECHOES = 5  # books whose last change is repeated right after the snapshot, as the venue does
@@ -49,6 +50,7 @@ class World:
             self._rounds.begin(slot, event)
         rng = random.Random(f"{seed}:scenes")
         Scenes(self.stage, flow, rng, plant_every=plant_every, decoy_every=decoy_every).start()
+        self.upsets = Upsets(self.stage, random.Random(f"{seed}:upsets"))
         News(self.stage, random.Random(f"{seed}:news"), every=jump_every).start()
 
     @property
