@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from markets.book import BadValue, Book
+from markets.gaps import Break
 from markets.listing import MarketTerms
 from markets.polymarket import wire
 from markets.polymarket.wire import Message
@@ -26,6 +27,7 @@ class Books:
         self.by_token: dict[str, Book] = {}
         self.counts: Counter[str] = Counter()  # by event type, price_change aside
         self.moved: list[Book] = []  # since they were last taken
+        self.breaks: list[Break] = []
         self.silent: dict[str, Book] = {}  # by token: the feed of this one asset is dead
         self.frames = 0
         self._conn: int | None = None  # where the frame at hand came from
@@ -119,6 +121,7 @@ class Books:
         if outcome == "drifted":  # its feed is dead: only a new subscription can revive it
             self._cut_off(book)
             self.silent[book.token0] = book
+            self.breaks.append(Break("asset", book.market_id, "drift", received, (book,)))
             self._note("drift", received, subject=book.market_id, body=body)
         return self._moved(book) if outcome in ("healed", "drifted") else None
 
@@ -133,9 +136,16 @@ class Books:
         for book in self._of(conn):
             book.offline = False
 
-    def closed(self, conn: int) -> Sequence[Book]:
+    def closed(self, conn: int, *, at: int, reason: str = "") -> Sequence[Book]:
         """A connection was cut: its books are stale until a new snapshot."""
-        return [self._cut_off(book) for book in self._of(conn)]
+        cut = [self._cut_off(book) for book in self._of(conn)]
+        self.breaks.append(Break("connection", str(conn), reason, at, tuple(cut)))
+        return cut
+
+    def take_breaks(self) -> list[Break]:
+        """Hand over what broke since the last call."""
+        breaks, self.breaks = self.breaks, []
+        return breaks
 
     def left(self, tokens: Iterable[str]) -> Sequence[Book]:
         """These are not followed any more: nothing keeps their books fresh."""
@@ -256,6 +266,7 @@ class Books:
 
     def _distrust(self, book: Book, received: int) -> Book:
         book.mark("stale")
+        self.breaks.append(Break("frame", book.market_id, "unreadable", received, (book,)))
         book.received = received
         return self._moved(book)
 

@@ -16,6 +16,7 @@ from markets.book import Book
 from markets.books import Books
 from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
 from markets.listing import BadListing, EventTerms, read_page
+from markets.polymarket.wire import DECODE_ERRORS
 from markets.problems import Problems
 from rules.engine import ActiveRule, Engine, Sighting
 from signals.episodes import Digest, Episodes, SignalChange
@@ -80,7 +81,8 @@ class Pipeline:
         if conn is None:
             return ()
         if frame.req == CLOSED:
-            return books.closed(conn)
+            reason = frame.body.decode(errors="replace")
+            return books.closed(conn, at=frame.t, reason=reason)
         if frame.req == LEFT:
             return books.left(frame.body.decode(errors="replace").split(","))
         books.opened(conn)
@@ -90,7 +92,7 @@ class Pipeline:
         rejected: list[BadListing] = []
         try:
             events = read_page(msgspec.json.decode(frame.body), rejected=rejected)
-        except (msgspec.DecodeError, BadListing) as error:
+        except (*DECODE_ERRORS, BadListing) as error:
             self.problems.note(
                 "gamma", "bad_page", at=frame.t, detail=str(error), sample=frame.body
             )
