@@ -6,17 +6,30 @@ market's page in the portal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from alerts import journal
 from alerts.admin import ReadOnly
-from markets.models import Event, Market, Outcome, Quarantine, Quote
+from markets import watch
+from markets.models import (
+    Event,
+    Market,
+    Outcome,
+    Quarantine,
+    Quote,
+    SyncRun,
+    TermsChange,
+    WatchRule,
+)
 
 if TYPE_CHECKING:  # Django's own classes take no parameters at run time
     _EventAdmin = admin.ModelAdmin[Event]
@@ -27,11 +40,37 @@ if TYPE_CHECKING:  # Django's own classes take no parameters at run time
     _OutcomeInline = admin.TabularInline[Outcome, Market]
     _QuoteInline = admin.StackedInline[Quote, Market]
     _MarketInline = admin.TabularInline[Market, Event]
+    _ChangeAdmin = admin.ModelAdmin[TermsChange]
+    _RunAdmin = admin.ModelAdmin[SyncRun]
+    _RuleAdmin = admin.ModelAdmin[WatchRule]
 else:
     _EventAdmin = _MarketAdmin = _OutcomeAdmin = _QuoteAdmin = admin.ModelAdmin
-    _QuarantineAdmin = admin.ModelAdmin
+    _QuarantineAdmin = _ChangeAdmin = _RunAdmin = _RuleAdmin = admin.ModelAdmin
     _OutcomeInline = _MarketInline = admin.TabularInline
     _QuoteInline = admin.StackedInline
+
+
+class Pinning:
+    """Follow an event or market before all others, by hand. It needs the right to add rules."""
+
+    pinned_as: ClassVar[WatchRule.Kind]
+
+    def has_pin_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("markets.add_watchrule")
+
+    @admin.action(description="Pin: always watch", permissions=["pin"])
+    def pin(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        by = request.user.get_username()
+        pinned = sum(watch.pin(self.pinned_as, row.pk, by=by) for row in rows)
+        told = f"{pinned} pinned; the stream takes them up with its next look at the watch list."
+        messages.success(request, told if pinned else "They were pinned already.")
+
+    @admin.action(description="Unpin", permissions=["pin"])
+    def unpin(self, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        by = request.user.get_username()
+        freed = sum(watch.unpin(self.pinned_as, row.pk, by=by) for row in rows)
+        told = f"{freed} unpinned; they are watched if the rules and the budget say so."
+        messages.success(request, told if freed else "None of them was pinned.")
 
 
 class OutcomeInline(ReadOnly, _OutcomeInline):
@@ -54,13 +93,16 @@ class MarketInline(ReadOnly, _MarketInline):
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnly, _EventAdmin):
+class EventAdmin(Pinning, ReadOnly, _EventAdmin):
+    pinned_as = WatchRule.Kind.EVENT
+    actions = ("pin", "unpin")
     list_display = ("title", "shape", "tradable", "markets_count", "end_at", "closed", "seen_at")
     list_filter = ("neg_risk", "augmented", "closed")
     search_fields = ("=id",)
     search_help_text = "An event's whole id. Titles are searched on the portal's Markets page."
     ordering = ("-seen_at", "id")
     inlines = (MarketInline,)
+    readonly_fields = ("legs",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
         return (
@@ -71,6 +113,10 @@ class EventAdmin(ReadOnly, _EventAdmin):
                 counted_tradable=Count("markets", filter=Q(markets__state=Market.State.TRADABLE)),
             )
         )
+
+    @admin.display(description="outcomes")
+    def legs(self, event: Event) -> str:
+        return str(event.legs())
 
     @admin.display(description="outcomes are")
     def shape(self, event: Event) -> str:
@@ -88,7 +134,9 @@ class EventAdmin(ReadOnly, _EventAdmin):
 
 
 @admin.register(Market)
-class MarketAdmin(ReadOnly, _MarketAdmin):
+class MarketAdmin(Pinning, ReadOnly, _MarketAdmin):
+    pinned_as = WatchRule.Kind.MARKET
+    actions = ("pin", "unpin")
     list_display = (
         "question",
         "page",
@@ -100,17 +148,30 @@ class MarketAdmin(ReadOnly, _MarketAdmin):
         "liquidity",
         "end_at",
     )
-    list_filter = ("state", ("fee_rate", admin.EmptyFieldListFilter))
+    list_filter = (
+        "state",
+        ("fee_rate", admin.EmptyFieldListFilter),
+        ("conflict", admin.EmptyFieldListFilter),
+    )
     search_fields = ("=id", "=event__id")
     search_help_text = "The whole id of a market or event. Words are searched on the portal."
     ordering = ("-liquidity", "id")
     list_select_related = ("quote",)
     inlines = (OutcomeInline, QuoteInline)
-    readonly_fields = ("page",)
+    readonly_fields = ("page", "watching", "history")
 
     @admin.display(description="in the portal")
     def page(self, market: Market) -> SafeString:
         return market_link(market.pk)
+
+    @admin.display(description="watched")
+    def watching(self, market: Market) -> str:
+        return str(watch.why(market))
+
+    @admin.display(description="changes of its terms")
+    def history(self, market: Market) -> SafeString:
+        address = reverse("admin:markets_termschange_changelist")
+        return format_html('<a href="{}?q={}">look</a>', address, market.pk)
 
     @admin.display(description="bid / ask")
     def bid_ask(self, market: Market) -> str:
@@ -161,6 +222,87 @@ class QuarantineAdmin(ReadOnly, _QuarantineAdmin):
     @admin.display(description="detail")
     def short_detail(self, problem: Quarantine) -> str:
         return problem.detail[:120]
+
+
+@admin.register(TermsChange)
+class TermsChangeAdmin(ReadOnly, _ChangeAdmin):
+    list_display = ("at", "market", "field", "old", "new")
+    list_filter = ("field",)
+    search_fields = ("=market__id", "=event__id")
+    search_help_text = "The whole id of a market or event."
+    list_select_related = ("market",)
+    ordering = ("-at", "-id")
+
+
+@admin.register(SyncRun)
+class SyncRunAdmin(ReadOnly, _RunAdmin):
+    list_display = (
+        "started_at",
+        "kind",
+        "took",
+        "markets",
+        "stored",
+        "unchanged",
+        "not_stored",
+        "gone",
+        "error",
+    )
+    list_filter = ("kind", ("error", admin.EmptyFieldListFilter))
+    ordering = ("-started_at", "-id")
+
+    @admin.display(description="took")
+    def took(self, run: SyncRun) -> str:
+        if run.ended_at is None:
+            return "not finished"
+        return f"{(run.ended_at - run.started_at).total_seconds():,.1f} s"
+
+    @admin.display(description="rejected")
+    def not_stored(self, run: SyncRun) -> int:
+        return sum(run.rejected.values())
+
+    @admin.display(description="vanished")
+    def gone(self, run: SyncRun) -> int:
+        return sum(run.vanished.values())
+
+
+@admin.register(WatchRule)
+class WatchRuleAdmin(_RuleAdmin):
+    """What the stream follows. Every edit is in the audit chain."""
+
+    list_display = ("__str__", "effect", "kind", "value", "minimum_usd", "priority", "enabled")
+    list_filter = ("enabled", "effect", "kind")
+    ordering = ("-priority", "id")
+    fields = ("effect", "kind", "value", "minimum_usd", "priority", "enabled", "note")
+
+    def save_model(self, request: HttpRequest, obj: WatchRule, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        _record_rule("watch.rule_changed" if change else "watch.rule_added", obj, request)
+
+    def delete_model(self, request: HttpRequest, obj: WatchRule) -> None:
+        _record_rule("watch.rule_removed", obj, request)
+        super().delete_model(request, obj)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[WatchRule]) -> None:
+        for rule in queryset:
+            _record_rule("watch.rule_removed", rule, request)
+        super().delete_queryset(request, queryset)
+
+
+def _record_rule(kind: str, rule: WatchRule, request: HttpRequest) -> None:
+    """Write down what a rule says; the admin's views run in a transaction."""
+    journal.record(
+        kind=kind,
+        subject=f"watch:{rule.pk}",
+        actor=request.user.get_username(),
+        at=timezone.now(),
+        data={
+            "rule": str(rule),
+            "priority": rule.priority,
+            "enabled": rule.enabled,
+            "note": rule.note,
+        },
+    )
 
 
 def market_link(market_id: object) -> SafeString:

@@ -8,6 +8,15 @@ from decimal import Decimal
 from django.db import models
 from django.db.models import F, Q
 
+from markets.groups import Leg, Legs, legs_of
+
+# (ended within, ask again after): a result is usual within days, and possible after months.
+RESOLUTION_PACE: tuple[tuple[timedelta | None, timedelta], ...] = (
+    (timedelta(days=1), timedelta(minutes=1)),
+    (timedelta(days=7), timedelta(minutes=10)),
+    (None, timedelta(days=1)),
+)
+
 
 class Event(models.Model):
     """The venue's group of markets."""
@@ -20,11 +29,24 @@ class Event(models.Model):
     closed = models.BooleanField(default=False)
     end_at = models.DateTimeField(null=True, blank=True)
     tags = models.JSONField(default=list, blank=True)
-    seen_at = models.DateTimeField(help_text="When the venue last spoke of it.")
+    seen_at = models.DateTimeField(help_text="When what the venue says of it last changed.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.title[:80]
+
+    def legs(self) -> Legs:
+        """Return what its markets are, as a set of outcomes."""
+        return legs_of(
+            Leg(
+                market_id=market.pk,
+                state=market.state,
+                payout=market.payout,
+                other=market.other,
+                number=market.leg_number,
+            )
+            for market in self.markets.all()
+        )
 
 
 class MarketQuerySet(models.QuerySet["Market"]):
@@ -34,6 +56,31 @@ class MarketQuerySet(models.QuerySet["Market"]):
 
     def tradable(self) -> MarketQuerySet:
         return self.filter(state=Market.State.TRADABLE)
+
+    def unfinished(self) -> MarketQuerySet:
+        """Markets that the venue should still list as open."""
+        states = (Market.State.TRADABLE, Market.State.PAUSED, Market.State.PLACEHOLDER)
+        return self.filter(state__in=states)
+
+    def in_conflict(self) -> MarketQuerySet:
+        """Markets of which the venue's own data contradict each other."""
+        return self.exclude(conflict="")
+
+    def due_for_resolution(self, at: datetime) -> MarketQuerySet:
+        """Markets past their end without a payout, longest unasked first.
+
+        Those that ended lately are asked for often; old ones may wait for a day.
+        """
+        due = Q()
+        for ended_within, asked_before in RESOLUTION_PACE:
+            since = Q() if ended_within is None else Q(end_at__gt=at - ended_within)
+            due |= since & (Q(checked_at=None) | Q(checked_at__lt=at - asked_before))
+        return (
+            self.filter(due, end_at__lt=at)
+            .exclude(state=Market.State.RESOLVED)
+            .exclude(condition_id="")
+            .order_by(F("checked_at").asc(nulls_first=True), "id")
+        )
 
     def asked(self, *, search: str = "", state: str = "") -> MarketQuerySet:
         """Return what fits; `search` is an id, or words of the question, label or event."""
@@ -71,6 +118,7 @@ class Market(models.Model):
         PLACEHOLDER = "PLACEHOLDER"
         CLOSED = "CLOSED"
         RESOLVED = "RESOLVED"
+        UNLISTED = "UNLISTED"
 
     id = models.CharField(primary_key=True, max_length=80)
     event = models.ForeignKey(
@@ -93,7 +141,17 @@ class Market(models.Model):
     liquidity = models.DecimalField(max_digits=20, decimal_places=2, default=Decimal(0))
     volume = models.DecimalField(max_digits=20, decimal_places=2, default=Decimal(0))
     end_at = models.DateTimeField(null=True, blank=True)
-    seen_at = models.DateTimeField(help_text="When the venue last spoke of it.")
+    other = models.BooleanField(default=False, help_text="The catch-all outcome of its event.")
+    leg_number = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="Its place among the event's outcomes, where known."
+    )
+    conflict = models.TextField(
+        blank=True, default="", help_text="What contradicts itself in the venue's own data."
+    )
+    seen_at = models.DateTimeField(help_text="When what the venue says of it last changed.")
+    checked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the venue was last asked about it by id."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = MarketQuerySet.as_manager()
@@ -102,6 +160,12 @@ class Market(models.Model):
         indexes = [
             models.Index(fields=["-liquidity", "id"], name="market_by_liquidity"),
             models.Index(fields=["state", "-liquidity"], name="market_by_state"),
+            models.Index(
+                fields=["end_at"],
+                name="market_without_result",
+                condition=~Q(state="RESOLVED"),
+            ),
+            models.Index(fields=["id"], name="market_in_conflict", condition=~Q(conflict="")),
         ]
 
     def __str__(self) -> str:
@@ -191,3 +255,139 @@ class Quarantine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.reason} {self.subject} x{self.count}"
+
+
+class TermsChange(models.Model):
+    """One change of what the venue says of a market, in words of the venue (history).
+
+    `LEG` tells of the event's set of outcomes: `old` empty is an outcome added,
+    `new` empty one removed, both given one renamed.
+    """
+
+    class Field(models.TextChoices):
+        TICK_SIZE = "TICK_SIZE"
+        MIN_SIZE = "MIN_SIZE"
+        FEE_RATE = "FEE_RATE"
+        FEE_EXPONENT = "FEE_EXPONENT"
+        QUESTION = "QUESTION"
+        END_AT = "END_AT"
+        STATE = "STATE"
+        PAYOUT = "PAYOUT"
+        OUTCOMES = "OUTCOMES"
+        LEG = "LEG"
+
+    market = models.ForeignKey(Market, on_delete=models.CASCADE, related_name="changes")
+    event = models.ForeignKey(
+        Event, null=True, blank=True, on_delete=models.CASCADE, related_name="changes"
+    )
+    at = models.DateTimeField()
+    field = models.CharField(max_length=12, choices=Field.choices)
+    old = models.TextField(blank=True)
+    new = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["-at", "-id"], name="newest_changes")]
+
+    def __str__(self) -> str:
+        return f"{self.field} of {self.market_id}: {self.old or 'none'} to {self.new or 'none'}"
+
+
+class SyncRun(models.Model):
+    """One look at the venue's catalogue. Without `ended_at` it is under way, or was killed."""
+
+    class Kind(models.TextChoices):
+        FULL = "FULL", "everything open"
+        NEWS = "NEWS", "new and closed"
+        RESULTS = "RESULTS", "results"
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    pages = models.PositiveIntegerField(default=0)
+    events = models.PositiveIntegerField(default=0, help_text="Different events told of.")
+    markets = models.PositiveIntegerField(default=0, help_text="Different markets told of.")
+    stored = models.PositiveIntegerField(default=0, help_text="Rows written.")
+    unchanged = models.PositiveIntegerField(default=0, help_text="Markets as they were.")
+    changes = models.PositiveIntegerField(default=0, help_text="Rows of history.")
+    rejected = models.JSONField(default=dict, help_text="Objects not stored, by reason.")
+    vanished = models.JSONField(default=dict, help_text="Not listed any more, by what they are.")
+    error = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["kind", "-started_at"], name="newest_runs")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} at {self.started_at:%Y-%m-%d %H:%M:%S}"
+
+
+class WatchRule(models.Model):
+    """What the stream follows, said by a person.
+
+    Without any rule everything tradable is ranked by liquidity. The highest
+    priority that fits an event decides; at the same one an exclusion wins.
+    """
+
+    class Kind(models.TextChoices):
+        EVERYTHING = "EVERYTHING"
+        TAG = "TAG"
+        EVENT = "EVENT"
+        MARKET = "MARKET"
+        LIQUIDITY = "LIQUIDITY", "minimum liquidity"
+        VOLUME = "VOLUME", "minimum volume"
+
+    class Effect(models.TextChoices):
+        PIN = "PIN", "pin (first of all)"
+        INCLUDE = "INCLUDE", "include (ranked by priority)"
+        EXCLUDE = "EXCLUDE", "exclude"
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    value = models.CharField(
+        max_length=300, blank=True, help_text="The tag, or the whole id of the event or market."
+    )
+    minimum_usd = models.DecimalField(
+        max_digits=20,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text="Of the whole event. Include: what has this much. Exclude: what has less.",
+    )
+    effect = models.CharField(max_length=7, choices=Effect.choices)
+    priority = models.IntegerField(default=0, help_text="Larger ones come first.")
+    enabled = models.BooleanField(default=True)
+    note = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="EVERYTHING", value="", minimum_usd=None)
+                | Q(kind__in=("TAG", "EVENT", "MARKET"), minimum_usd=None) & ~Q(value="")
+                | Q(kind__in=("LIQUIDITY", "VOLUME"), value="", minimum_usd__isnull=False),
+                name="watch_rule_says_what",
+                violation_error_message=(
+                    "Tag, event and market need a value; minimum liquidity and volume an amount; "
+                    "everything neither."
+                ),
+            ),
+            models.UniqueConstraint(
+                fields=["kind", "value"],
+                condition=Q(effect="PIN"),
+                name="one_pin_each",
+                violation_error_message="It is pinned already.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        what = self.value or ("" if self.minimum_usd is None else f"{self.minimum_usd:,} USD")
+        return f"{self.effect.lower()} {self.get_kind_display().lower()} {what}".strip()
+
+
+class Lease(models.Model):
+    """Who may do a piece of work that only one process does at a time (see `markets.lease`)."""
+
+    name = models.CharField(primary_key=True, max_length=60)
+    holder = models.CharField(max_length=80, blank=True)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} held by {self.holder or 'nobody'} until {self.until:%H:%M:%S}"

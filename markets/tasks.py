@@ -1,19 +1,148 @@
-"""Housekeeping of market history."""
+"""The catalogue's scheduled work. Each task may run twice and at any time.
+
+One of each kind runs at a time, over all processes: a second one says so and
+ends. Each ends itself before its time is up, so that the next one finds it done.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 
+from asgiref.sync import async_to_sync
 from celery import shared_task
 from django.conf import settings
+from django.db import close_old_connections
 from django.utils import timezone
 
-from markets.models import Tick
+from markets import lease, sync, watch
+from markets.models import Quote, SyncRun, TermsChange, Tick
+from markets.polymarket.gamma import Gamma
+from markets.polymarket.http import VenueHttp
+from markets.sync import SyncResult
+
+log = logging.getLogger(__name__)
+
+going_down = threading.Event()  # set when this process ends: it asks the venue nothing more
+
+FULL_SECONDS = 1_200  # 1,600 pages at a third of the allowed pace take about 160
+SHORT_SECONDS = 45
+RUNS_KEPT = timedelta(days=7)
+CHANGES_KEPT = timedelta(days=90)
+PRUNED_AT_ONCE = 100  # markets
+LOOK_SECONDS = 0.5  # how soon an ending process is noticed
 
 
-@shared_task(ignore_result=True)
+class GoingDown(Exception):
+    """The work was dropped because the process ends."""
+
+
+@shared_task(acks_late=False, soft_time_limit=FULL_SECONDS + 30, time_limit=FULL_SECONDS + 60)
+def catalogue_sync(**_: object) -> str:
+    """Take over everything the venue lists as open; say what came of it.
+
+    It is acknowledged when it begins, because it may take longer than a broker
+    waits; one that is lost is made up for by the next.
+    """
+    return _one_at_a_time("catalogue_sync", FULL_SECONDS, _full)
+
+
+@shared_task(soft_time_limit=SHORT_SECONDS + 5, time_limit=SHORT_SECONDS + 10)
+def reconcile(**_: object) -> str:
+    """Take over new markets, and see which of the watched ones have closed."""
+    return _one_at_a_time("reconcile", SHORT_SECONDS, _news)
+
+
+@shared_task(soft_time_limit=SHORT_SECONDS + 5, time_limit=SHORT_SECONDS + 10)
+def resolutions(**_: object) -> str:
+    """Ask for the results of markets past their end."""
+    return _one_at_a_time("resolutions", SHORT_SECONDS, _results)
+
+
+@shared_task(soft_time_limit=240, time_limit=270)
 def prune_ticks(**_: object) -> int:
-    """Delete ticks older than `TICKS_KEPT_DAYS`; return how many."""
+    """Delete ticks older than `TICKS_KEPT_DAYS`; return how many.
+
+    A few markets at a time: no other writer has to wait for the whole of it.
+    """
+    close_old_connections()
     oldest = timezone.now() - timedelta(days=settings.TICKS_KEPT_DAYS)
-    deleted, _rows = Tick.objects.filter(at__lt=oldest).delete()
+    quoted = list(Quote.objects.order_by("pk").values_list("pk", flat=True))
+    deleted = 0
+    for first in range(0, len(quoted), PRUNED_AT_ONCE):
+        some = quoted[first : first + PRUNED_AT_ONCE]
+        deleted += Tick.objects.filter(market_id__in=some, at__lt=oldest).delete()[0]
     return deleted
+
+
+@shared_task
+def prune_catalogue(**_: object) -> int:
+    """Delete old rows about passes and changed terms; return how many."""
+    close_old_connections()
+    at = timezone.now()
+    runs, _rows = SyncRun.objects.filter(started_at__lt=at - RUNS_KEPT).delete()
+    changes, _rows = TermsChange.objects.filter(at__lt=at - CHANGES_KEPT).delete()
+    return runs + changes
+
+
+# --- asking the venue ------------------------------------------------------
+
+
+async def _full(gamma: Gamma) -> SyncResult:
+    return await sync.full(gamma, at=timezone.now())
+
+
+async def _news(gamma: Gamma) -> SyncResult:
+    return await sync.news(gamma, watched=await sync.in_database(_conditions), at=timezone.now())
+
+
+async def _results(gamma: Gamma) -> SyncResult:
+    return await sync.results(gamma, at=timezone.now())
+
+
+def _conditions() -> list[str]:
+    return [market.condition_id for event in watch.watched() for market in event.markets]
+
+
+def _one_at_a_time(
+    name: str, seconds: float, work: Callable[[Gamma], Coroutine[None, None, SyncResult]]
+) -> str:
+    """Do work with the venue within `seconds`, unless there is no venue or another does it."""
+    if settings.DATA_SOURCE != "real":
+        told = f"nothing done: DATA_SOURCE is {settings.DATA_SOURCE}, so there is no venue to ask"
+    else:
+        close_old_connections()
+        with lease.held(name, seconds=seconds + 10) as ours:
+            told = str(_asked(seconds, work)) if ours else "nothing done: another is at it"
+    log.info("task.done name=%s told=%s", name, told)
+    return told
+
+
+def _asked(
+    seconds: float, work: Callable[[Gamma], Coroutine[None, None, SyncResult]]
+) -> SyncResult:
+    async def ask() -> SyncResult:
+        http = VenueHttp(
+            gamma_url=settings.POLYMARKET_GAMMA_URL, clob_url=settings.POLYMARKET_CLOB_URL
+        )
+        async with http, asyncio.timeout(seconds):
+            return await _unless_going_down(work(Gamma(http)))
+
+    return async_to_sync(ask)()
+
+
+async def _unless_going_down(work: Coroutine[None, None, SyncResult]) -> SyncResult:
+    """Wait for work; drop it when the process ends. What it has stored stays."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+            if going_down.is_set() and task.cancel():
+                await asyncio.wait({task})
+                raise GoingDown
+        return task.result()
+    finally:
+        task.cancel()

@@ -28,6 +28,7 @@ STATUS_OF = {
     Market.State.PLACEHOLDER: "placeholder",
     Market.State.CLOSED: "closed",
     Market.State.RESOLVED: "resolved",
+    Market.State.UNLISTED: "unlisted",
 }
 STATE_OF = {status: state for state, status in STATUS_OF.items()}
 STATUSES = list(STATE_OF)

@@ -1,4 +1,4 @@
-"""The Celery app and its schedule. Tasks are triggers; the database is the truth."""
+"""The Celery app. Tasks are triggers; the database is the truth, and has the schedule too."""
 
 from __future__ import annotations
 
@@ -11,9 +11,3 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
 app = Celery("mpx")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-
-HOUR = 3600.0
-app.conf.beat_schedule = {
-    "prune-feed": {"task": "alerts.tasks.prune_feed", "schedule": HOUR},
-    "prune-ticks": {"task": "markets.tasks.prune_ticks", "schedule": HOUR},
-}

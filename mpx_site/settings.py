@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kombu import Queue
+
 from mpx_site import configuration as conf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -62,6 +64,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "csp",
+    "django_celery_beat",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -177,9 +180,36 @@ LOGGING = {
 }
 
 TICKS_KEPT_DAYS = conf.number("TICKS_KEPT_DAYS", default=7)
+WATCH_TOKENS = conf.number("WATCH_TOKENS", default=2_000, low=2)  # that the stream follows
+
+# Celery is a trigger, never the truth: the reasons are in reference/operations.md D1.6.
 CELERY_BROKER_URL = REDIS_URL or "memory://"
-CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {
+        # A task lost with its worker comes again after this long; longer ones acknowledge early.
+        "visibility_timeout": 300,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+    if REDIS_URL
+    else {"polling_interval": 0.05}
+)
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_RESULT_EXPIRES = None  # there are no results, so nothing to clean up
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_SOFT_TIME_LIMIT, CELERY_TASK_TIME_LIMIT = 50, 60
+CELERY_TASK_DEFAULT_QUEUE = "house"
+CELERY_TASK_QUEUES = [Queue("house"), Queue("catalogue")]
+CELERY_TASK_ROUTES = {
+    f"markets.tasks.{name}": {"queue": "catalogue"}
+    for name in ("catalogue_sync", "reconcile", "resolutions")
+}
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1

@@ -12,10 +12,21 @@ from django.db import models, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule
 
 from alerts import journal
 from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
-from markets.models import Event, Market, Outcome, Quarantine, Quote
+from markets import watch
+from markets.models import (
+    Event,
+    Market,
+    Outcome,
+    Quarantine,
+    Quote,
+    SyncRun,
+    TermsChange,
+    WatchRule,
+)
 from signals.models import Signal, SignalPoint
 from tests import portal_cast as cast
 from tests.portal_cast import START
@@ -32,6 +43,8 @@ PROGRAMS_ROWS = (
     Quote,
     Quarantine,
     Signal,
+    SyncRun,
+    TermsChange,
 )
 LOGIN_QUERIES = 2  # session and user
 
@@ -44,7 +57,7 @@ def operator(client: Client) -> Client:
 
 @pytest.fixture
 def world(db: None) -> Signal:
-    """One event of three markets with quotes, one open signal, one problem, one heartbeat."""
+    """One event of three markets with quotes, one open signal, and one of everything else."""
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.list_event(view)
     cast.quote(view, at=START)
@@ -52,6 +65,10 @@ def world(db: None) -> Signal:
     Quarantine.objects.create(
         source="ws", reason="bad_json", count=3, first_at=START, last_at=timezone.now()
     )
+    SyncRun.objects.create(kind=SyncRun.Kind.FULL, started_at=START)
+    TermsChange.objects.create(market_id="800", at=START, field="STATE", new="PAUSED")
+    watch.pin(WatchRule.Kind.EVENT, "7", by="operator")
+    CrontabSchedule.objects.create(hour="4", minute="0")
     return cast.tell("opened", cast.finding_in(view), cast.rule())
 
 

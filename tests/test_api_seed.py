@@ -76,7 +76,7 @@ def test_markets_are_active_ones_by_liquidity_unless_asked(viewer: Client) -> No
     resolved = viewer.get("/api/markets?status=resolved").json()
 
     assert [told["market_id"] for told in active] == ["m-deep", "m-tradable"]
-    assert [told["market_id"] for told in everything] == ["m-resolved", "m-closed", "m-placeholder"]
+    assert [told["market_id"] for told in everything] == ["m-unlisted", "m-resolved", "m-closed"]
     assert [told["status"] for told in resolved] == ["resolved"]
 
 

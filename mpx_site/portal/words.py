@@ -76,6 +76,7 @@ MARKET_STATES = {
     "PLACEHOLDER": "Listed, but not yet named or opened.",
     "CLOSED": "Trading has ended; the result is not known yet.",
     "RESOLVED": "The result is known.",
+    "UNLISTED": "The venue does not list it any more, or not readably.",
 }
 
 BOOK_STATES = {
