@@ -29,6 +29,12 @@ EXEC_MAX_NOTIONAL_PER_ORDER = conf.money("EXEC_MAX_NOTIONAL_PER_ORDER", default=
 EXEC_MAX_CONCURRENT_ORDERS = conf.number("EXEC_MAX_CONCURRENT_ORDERS", default=2)
 EXEC_MAX_DAILY_NOTIONAL = conf.money("EXEC_MAX_DAILY_NOTIONAL", default="1000")
 EXEC_SLIPPAGE_BPS = conf.number("EXEC_SLIPPAGE_BPS", default=80, low=0, high=10_000)
+EXEC_MAX_EVENT_EXPOSURE = conf.money("EXEC_MAX_EVENT_EXPOSURE", default="400")
+# One person may propose and approve: for trying the desk out alone. Shown as a badge.
+MPX_SINGLE_OPERATOR = conf.flag("MPX_SINGLE_OPERATOR", default=False)
+# The paper venue: from approval to the first leg's arrival, and from leg to leg.
+PAPER_LATENCY_MS = conf.number("PAPER_LATENCY_MS", default=250, low=0, high=60_000)
+PAPER_LEG_GAP_MS = conf.number("PAPER_LEG_GAP_MS", default=20, low=0, high=10_000)
 
 POLYMARKET_GAMMA_URL = conf.url(
     "POLYMARKET_GAMMA_URL", default="https://gamma-api.polymarket.com", schemes=("http", "https")
