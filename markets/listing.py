@@ -11,6 +11,10 @@ import msgspec
 from markets.fills import FREE, PRICE_ONE, SIZE_ONE, Fee
 from markets.polymarket.wire import GammaEvent, GammaEventHead, GammaMarket
 
+TOKEN_DIGITS = 78  # of the largest 256-bit number
+MOST_SHARES = 10**12
+FEE_DECIMALS = 9
+
 
 @dataclass(frozen=True, slots=True)
 class MarketTerms:
@@ -84,7 +88,7 @@ def market_terms(obj: dict[str, object]) -> MarketTerms:
     """Read one Gamma market object; raise `BadListing` with the field at fault."""
     try:
         gamma = msgspec.convert(obj, GammaMarket, strict=False)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # ValidationError is one, half a character gives another
         raise BadListing("market", str(error), market_id=str(obj.get("id", ""))) from None
     try:
         return _market(gamma)
@@ -101,7 +105,7 @@ def event_terms(obj: dict[str, object], *, rejected: list[BadListing] | None = N
     """
     try:
         gamma = msgspec.convert(obj, GammaEvent, strict=False)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise BadListing("event", str(error)) from None
     markets, lost = [], 0
     for each in gamma.markets or ():
@@ -217,6 +221,8 @@ def _tokens(gamma: GammaMarket) -> tuple[str, str]:
     tokens = _pair(gamma.clob_token_ids if version == "v1" else gamma.position_ids, field)
     if not all(token.isascii() and token.isdigit() for token in tokens):
         raise BadListing(field, "a token id must be a decimal number")
+    if max(map(len, tokens)) > TOKEN_DIGITS:
+        raise BadListing(field, f"a token id has at most {TOKEN_DIGITS} digits")
     if tokens[0] == tokens[1]:
         raise BadListing(field, "both outcomes have the same token")
     return tokens
@@ -237,21 +243,24 @@ def _json_list(value: str | list[str] | None, field: str) -> list[str]:
         return []
     try:
         return msgspec.json.decode(value, type=list[str], strict=False)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (ValueError, RecursionError):  # DecodeError is one, half a character gives another
         raise BadListing(field, f"is not a list: {value[:60]!r}") from None
 
 
 def _tick(value: Decimal | None) -> int:
     """Return the tick in 1e-4 USD; markets from before the order book have none (0.01)."""
-    tick = (Decimal("0.01") if value is None else value) * PRICE_ONE
-    if not tick.is_finite() or tick != int(tick) or not 0 < tick < PRICE_ONE:
-        raise BadListing("orderPriceMinTickSize", f"{value} is not a tick size")
-    return int(tick)
+    tick = Decimal("0.01") if value is None else value
+    # The range comes first: an int of "1e999990" takes most of a minute.
+    if tick.is_finite() and 0 < tick < 1:
+        units = tick * PRICE_ONE
+        if units and units == int(units):
+            return int(units)
+    raise BadListing("orderPriceMinTickSize", f"{value} is not a tick size")
 
 
 def _size(value: Decimal | None) -> int:
     size = Decimal(5) if value is None else value
-    if not size.is_finite() or size < 0:
+    if not size.is_finite() or not 0 <= size < MOST_SHARES:
         raise BadListing("orderMinSize", f"{value} is not a size")
     return int(size * SIZE_ONE)
 
@@ -269,7 +278,9 @@ def _fee(gamma: GammaMarket) -> Fee | None:
     rate, exponent = schedule.rate, schedule.exponent
     if not (rate.is_finite() and exponent.is_finite()):
         return None
-    if exponent != int(exponent) or not 0 <= exponent <= 4 or not 0 <= rate < 1:
+    if not 0 <= exponent <= 4 or exponent != int(exponent):
+        return None
+    if not 0 <= rate < 1 or rate != round(rate, FEE_DECIMALS):
         return None
     return Fee(rate, int(exponent))
 
@@ -333,6 +344,6 @@ def parse_time(value: str | None, field: str) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(value)
-    except ValueError:
-        raise BadListing(field, f"{value!r} is not a time") from None
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):  # the year 1 or 9999 may not have a UTC time
+        raise BadListing(field, f"{value[:60]!r} is not a time") from None
