@@ -110,7 +110,7 @@ def event_terms(obj: dict[str, object], *, rejected: list[BadListing] | None = N
     markets, lost = [], 0
     for each in gamma.markets or ():
         try:
-            markets.append(market_terms(each))
+            markets.append(market_terms(_object(each, "market")))
         except BadListing as error:
             if rejected is None:
                 raise
@@ -127,8 +127,9 @@ def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, 
     """
     events: list[EventTerms] = []
     loose: dict[str, list[tuple[MarketTerms, dict[str, object]]]] = {}
-    for obj in _objects(page):
+    for item in _items(page):
         try:
+            obj = _object(item, "page")
             if "markets" in obj:
                 events.append(event_terms(obj, rejected=rejected))
             else:
@@ -138,21 +139,32 @@ def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, 
         except BadListing as error:
             rejected.append(error)
     for members in loose.values():
-        events.append(loose_event(tuple(terms for terms, _ in members), members[0][1]))
+        markets = tuple(terms for terms, _ in members)
+        try:
+            events.append(loose_event(markets, members[0][1]))
+        except BadListing as error:
+            rejected += (
+                BadListing(error.field, error.reason, market_id=market.market_id)
+                for market in markets
+            )
     return tuple(events)
 
 
-def _objects(page: object) -> list[dict[str, object]]:
+def _items(page: object) -> list[object]:
     if isinstance(page, dict):
         for key in ("events", "markets"):
             if isinstance(page.get(key), list) and "id" not in page:
-                return _objects(page[key])
+                return _items(page[key])
         return [page]
     if not isinstance(page, list):
         raise BadListing("page", "is neither a list nor an object")
-    if not all(isinstance(obj, dict) for obj in page):
-        raise BadListing("page", "is a list of something else than objects")
     return page
+
+
+def _object(value: object, where: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise BadListing(where, f"has {str(value)[:60]!r} where an object should be")
+    return value
 
 
 def loose_event(markets: tuple[MarketTerms, ...], obj: dict[str, object]) -> EventTerms:
@@ -184,7 +196,7 @@ def _event(head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: 
         slug=head.slug or "",
         end_at=parse_time(head.end_date, "endDate"),
         closed=bool(head.closed),
-        tags=tuple(tag.slug or tag.label for tag in head.tags or ()),
+        tags=tuple(name for tag in head.tags or () if (name := tag.slug or tag.label)),
     )
 
 

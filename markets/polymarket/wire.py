@@ -292,8 +292,8 @@ class FeeSchedule(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class GammaTag(msgspec.Struct, frozen=True):
-    label: str = ""
-    slug: str = ""
+    label: str | None = None
+    slug: str | None = None
 
 
 class GammaEventHead(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -348,4 +348,4 @@ class GammaEvent(GammaEventHead, frozen=True, rename="camel", kw_only=True):
     """A Gamma event object; its markets are left undecoded, so that one bad one harms no other."""
 
     neg_risk_market_id: str | None = msgspec.field(default=None, name="negRiskMarketID")
-    markets: list[dict[str, object]] | None = None
+    markets: list[object] | None = None
