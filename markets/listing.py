@@ -185,7 +185,8 @@ def loose_event(markets: tuple[MarketTerms, ...], obj: dict[str, object]) -> Eve
 
 
 def _event(head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: bool) -> EventTerms:
-    neg_risk = bool(head.neg_risk or head.enable_neg_risk)
+    # Where both are given, only negRisk says that the outcomes exclude each other.
+    neg_risk = bool(head.enable_neg_risk if head.neg_risk is None else head.neg_risk)
     return EventTerms(
         event_id=head.id,
         title=(head.title or "").strip(),
