@@ -72,6 +72,7 @@ def _spelled(obj: object) -> Json:
         "clobTokenIds": [token.token_id for token in tokens],
         "outcomes": [token.outcome for token in tokens],
         "outcomePrices": _prices(tokens, fifty_fifty=obj.get("is_50_50_outcome") is True),
+        "umaResolutionStatus": "resolved",  # where there are prices, they are what was paid
         # The base fee is an old marker and no rate: 0 is free, anything else is not known here.
         "feesEnabled": obj.get("taker_base_fee") != 0,
     }

@@ -301,8 +301,9 @@ def _fee(gamma: GammaMarket) -> Fee | None:
 def _payout(gamma: GammaMarket) -> Decimal | None:
     """Return what outcome 0 paid, once closed and settled: 0, 1 or 0.5.
 
-    The last mid may stand in for the exact price (0.9664 was seen), but only
-    when the oracle says resolved; a closed market without either is unknown.
+    Prices of exactly 0 and 1 are a result. The last mid may stand in for one
+    (0.9664 was seen), and a half may be one, but only when the oracle says
+    resolved; a closed market without either is unknown.
     """
     if not gamma.closed:
         return None
@@ -315,7 +316,7 @@ def _payout(gamma: GammaMarket) -> Decimal | None:
         raise BadListing("outcomePrices", f"{prices} are not numbers") from None
     if not (first.is_finite() and second.is_finite()):
         raise BadListing("outcomePrices", f"{prices} are not numbers")
-    if {first, second} == {Decimal(0), Decimal(1)} or first == second == Decimal("0.5"):
+    if {first, second} == {Decimal(0), Decimal(1)}:
         return first
     return _rounded(first) if gamma.uma_resolution_status == "resolved" else None
 
