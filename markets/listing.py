@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -9,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from markets.fills import FREE, PRICE_ONE, SIZE_ONE, Fee
-from markets.polymarket.wire import GammaEvent, GammaEventHead, GammaMarket
+from markets.polymarket.wire import DECODE_ERRORS, GammaEvent, GammaEventHead, GammaMarket
 
 TOKEN_DIGITS = 78  # of the largest 256-bit number
 MOST_SHARES = 10**12
@@ -117,6 +118,21 @@ def event_terms(obj: dict[str, object], *, rejected: list[BadListing] | None = N
             rejected.append(error)
             lost += 1
     return _event(gamma, tuple(markets), complete=not lost)
+
+
+def decode_page(body: bytes) -> object:
+    """Return what a Gamma answer is as JSON, for `read_page`; raise `BadListing` if it is none.
+
+    A number that JSON does not know (NaN, 1e400) is let through: it harms only its own object.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except DECODE_ERRORS:
+        pass
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadListing("page", f"is not JSON: {error}") from None
 
 
 def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, ...]:

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from markets.book import Book
 from markets.books import Books
 from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
-from markets.listing import BadListing, EventTerms, read_page
-from markets.polymarket.wire import DECODE_ERRORS
+from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.problems import Problems
 from rules.engine import ActiveRule, Engine, Sighting
 from signals.episodes import Digest, Episodes, SignalChange
@@ -91,8 +88,8 @@ class Pipeline:
     def _listing_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
         rejected: list[BadListing] = []
         try:
-            events = read_page(msgspec.json.decode(frame.body), rejected=rejected)
-        except (*DECODE_ERRORS, BadListing) as error:
+            events = read_page(decode_page(frame.body), rejected=rejected)
+        except BadListing as error:
             self.problems.note(
                 "gamma", "bad_page", at=frame.t, detail=str(error), sample=frame.body
             )
