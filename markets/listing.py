@@ -12,6 +12,7 @@ import msgspec
 from markets.fills import FREE, PRICE_ONE, SIZE_ONE, Fee
 from markets.polymarket.wire import DECODE_ERRORS, GammaEvent, GammaEventHead, GammaMarket
 
+ID_LENGTH = 80
 TOKEN_DIGITS = 78  # of the largest 256-bit number
 MOST_SHARES = 10**12
 FEE_DECIMALS = 9
@@ -204,27 +205,27 @@ def _event(head: GammaEventHead, markets: tuple[MarketTerms, ...], *, complete: 
     # Where both are given, only negRisk says that the outcomes exclude each other.
     neg_risk = bool(head.enable_neg_risk if head.neg_risk is None else head.neg_risk)
     return EventTerms(
-        event_id=head.id,
-        title=(head.title or "").strip(),
+        event_id=_id(head.id, "event"),
+        title=_text(head.title).strip(),
         neg_risk=neg_risk,
         augmented=neg_risk and bool(head.neg_risk_augmented),
         markets=tuple(replace(m, event_id=head.id) for m in markets),
         complete=complete,
-        slug=head.slug or "",
+        slug=_text(head.slug),
         end_at=parse_time(head.end_date, "endDate"),
         closed=bool(head.closed),
-        tags=tuple(name for tag in head.tags or () if (name := tag.slug or tag.label)),
+        tags=tuple(name for tag in head.tags or () if (name := _text(tag.slug or tag.label))),
     )
 
 
 def _market(gamma: GammaMarket) -> MarketTerms:
     payout = _payout(gamma)
     return MarketTerms(
-        market_id=gamma.id,
-        condition_id=gamma.condition_id or "",
-        question=gamma.question or "",
+        market_id=_id(gamma.id, "id"),
+        condition_id=_id(gamma.condition_id, "conditionId") if gamma.condition_id else "",
+        question=_text(gamma.question),
         token_ids=_tokens(gamma),
-        outcomes=_pair(gamma.outcomes, "outcomes"),
+        outcomes=_names(gamma),
         tick=_tick(gamma.order_price_min_tick_size),
         min_size=_size(gamma.order_min_size),
         fee=_fee(gamma),
@@ -234,12 +235,28 @@ def _market(gamma: GammaMarket) -> MarketTerms:
         event_id=gamma.events[0].id if gamma.events else None,
         neg_risk_id=(gamma.neg_risk_market_id or None) if gamma.neg_risk else None,
         leg_number=_leg_number(gamma),
-        label=gamma.group_item_title or "",
-        slug=gamma.slug or "",
+        label=_text(gamma.group_item_title),
+        slug=_text(gamma.slug),
         liquidity=_amount(gamma.liquidity_num),
         volume=_amount(gamma.volume_num),
         secondary=bool(gamma.neg_risk_other),
     )
+
+
+def _text(value: str | None) -> str:
+    """Return text that every database and client takes: no NUL, no half characters."""
+    return (value or "").encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _id(value: str, field: str) -> str:
+    if not value or len(value) > ID_LENGTH or not value.isprintable():
+        raise BadListing(field, f"{value[:20]!r} is not an id")
+    return value
+
+
+def _names(gamma: GammaMarket) -> tuple[str, str]:
+    first, second = _pair(gamma.outcomes, "outcomes")
+    return _text(first), _text(second)
 
 
 def _tokens(gamma: GammaMarket) -> tuple[str, str]:
