@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from rules.kernel.finding import Limits, MarketView
-from rules.kernel.lp import Contradiction, best_sizes, detect_relations
+from rules.kernel.known import Contradiction, known_of
+from rules.kernel.lp import detect_relations
 from rules.kernel.plans import offer
+from rules.kernel.program import best_sizes
 from rules.kernel.relations import (
     Relation,
     TooManyStates,
@@ -352,14 +354,15 @@ def truth(relations, markets, budget=None) -> float:
 
 def solved(relations, markets, budget=None) -> float:
     """Return the profit of the kernel's sizes before lots and minimum sizes."""
-    names = tuple(market.terms.market_id for market in markets)
-    states = np.array(possible_states(names, relations, {}), dtype=np.int64)
-    pairs = [(m, i, outcome) for i, m in enumerate(markets) for outcome in (0, 1)]
-    offers = [offer(market, outcome, ()) for market, _, outcome in pairs]
-    payoffs = np.stack([states[:, i] ^ outcome for _, i, outcome in pairs], axis=1)
-    sizes = best_sizes(offers, payoffs, budget)
+    terms = {market.terms.market_id: market.terms for market in markets}
+    known = known_of(relations, terms)
+    spoken_of = [market for market in markets if market.terms.market_id in known.members]
+    offers = [offer(market, outcome, ()) for market in spoken_of for outcome in (0, 1)]
+    sizes = best_sizes(known, offers, budget)
     spent = sum(map(cost_of, [o.ladder for o in offers], [o.table for o in offers], sizes))
-    return float((payoffs @ np.array(sizes)).min()) / 1e6 - spent
+    states = possible_states(known.members, relations, terms)
+    paid = np.array([[int(truth) ^ side for truth in state for side in (0, 1)] for state in states])
+    return float((paid @ np.array(sizes)).min()) / 1e6 - spent
 
 
 @pytest.mark.parametrize("budget", [None, 50.0])

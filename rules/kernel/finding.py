@@ -9,7 +9,9 @@ from typing import Literal
 from markets.fills import Ladder
 from markets.listing import EventTerms, MarketTerms
 
-Verdict = Literal["EXECUTABLE", "THIN", "BLOCKED"]
+# OBSERVED is said of what is no arbitrage: a direction, never more than P2.
+Verdict = Literal["EXECUTABLE", "THIN", "BLOCKED", "OBSERVED"]
+Claim = Literal["at_least_one", "at_most_one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,47 @@ class Leg:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofStep:
+    """A claim about outcomes (market id, index of its outcome), counted `shares` times."""
+
+    claim: Claim
+    outcomes: tuple[tuple[str, int], ...]
+    shares: Decimal
+
+    def row(self) -> dict[str, object]:
+        outcomes = [[market_id, outcome] for market_id, outcome in self.outcomes]
+        return {"claim": self.claim, "outcomes": outcomes, "shares": f"{self.shares:.2f}"}
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
-    """Proof of `min_payoff`: the payoff in the worst admissible state and how many there are."""
+    """Proof of `min_payoff`: the payoff in the worst admissible state and how many there are.
+
+    `states` is 0 where there are too many to count; then `proof` has the claims
+    that add up to the payoff (`rules.kernel.proofs` says how). `table` has the
+    payoff of every state where these are few.
+    """
 
     worst_state: str
     payoff: Decimal
     states: int
+    table: tuple[tuple[str, Decimal], ...] = ()
+    proof: tuple[ProofStep, ...] = ()
+
+    def row(self) -> dict[str, object]:
+        return {
+            "worst_state": self.worst_state,
+            "payoff": usd(self.payoff),
+            "states": self.states,
+        }
+
+    def explained(self) -> dict[str, object]:
+        """Return the row with the payoff of each state and the steps of the proof."""
+        return {
+            **self.row(),
+            "table": [[state, usd(payoff)] for state, payoff in self.table],
+            "proof": [step.row() for step in self.proof],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +142,10 @@ class Finding:
     certificate: Certificate
     # Continuity of each leg's book when it was seen: grows with every gap (live books only).
     epochs: tuple[int, ...] = ()
+    # Numbers behind it, by name: all there is to say of what is OBSERVED.
+    facts: tuple[tuple[str, str], ...] = ()
+    # How strong what is OBSERVED is, in the unit of its rule (docs/rules.md); 0 for arbitrage.
+    strength: Decimal = Decimal(0)
 
     def row(self) -> dict[str, object]:
         """Return the finding as an opportunity of DESIGN section 5: money as text, 6 decimals."""
@@ -124,21 +165,22 @@ class Finding:
             "verdict": self.verdict,
             "blocked_by": list(self.blocked_by),
             "conditions": list(self.conditions),
-            "certificate": {
-                "worst_state": self.certificate.worst_state,
-                "payoff": usd(self.certificate.payoff),
-                "states": self.certificate.states,
-            },
+            "certificate": self.certificate.row(),
         }
 
     def explained(self) -> dict[str, object]:
-        """Return the row with the levels that each leg takes (`takes`) and its book's epoch."""
+        """Return the row with all that it takes to check it.
+
+        Each leg has the levels that it takes (`takes`) and its book's epoch, the
+        certificate its table and proof, and `facts` the numbers behind.
+        """
         epochs = self.epochs or (None,) * len(self.legs)
         legs = [
             {**leg.row(), "takes": leg.levels(), "epoch": epoch}
             for leg, epoch in zip(self.legs, epochs, strict=True)
         ]
-        return {**self.row(), "legs": legs}
+        more = {"certificate": self.certificate.explained(), "facts": dict(self.facts)}
+        return {**self.row(), "legs": legs, **more}
 
 
 def usd(amount: Decimal) -> str:

@@ -2,52 +2,31 @@
 
 `detection.md` 2.5: the sizes that maximise the payoff in the worst possible state,
 less the cost at full depth. What the solver returns is only a proposal: it is
-rounded to lots, priced exactly and checked against every state again.
+rounded to lots, priced exactly and checked against every possible state again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import csr_array, hstack, vstack
 
-from markets.fills import SIZE_ONE, depth_of
-from markets.listing import MarketTerms
-from rules.kernel.finding import Finding, Limits, MarketView
+from markets.fills import shares
+from rules.kernel.finding import Certificate, Finding, Limits, MarketView, usd
+from rules.kernel.known import Contradiction, Known, States, known_of
 from rules.kernel.plans import Offer, Plan, finding_of, gates_of, offer, price_plan, state_text
-from rules.kernel.relations import (
-    Relation,
-    connected_sets,
-    kind_of,
-    members_of,
-    possible_states,
-)
+from rules.kernel.program import Exposure, Worst, best_sizes, exposure_of, worst_of
+from rules.kernel.proofs import steps_of
+from rules.kernel.relations import Relation, State, connected_sets, kind_of
+
+__all__ = ["Contradiction", "best_sizes", "detect_known", "detect_relations"]
 
 GIVEN_NO_VOID = "riskless_given_no_void"
-FIRST_STATES = 256  # what the program starts with; violated states are added as they are found
-MORE_STATES = 64
-_SLACK = 100  # 1e-4 share: what a solver's float may lack of a whole lot
-
-Payoffs = NDArray[np.int64]  # one row per state, one column per offer: 0 or 1
-
-
-class Contradiction(Exception):
-    """Relations that no joint outcome satisfies."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """A set of markets with what may happen to them."""
-
-    relations: tuple[Relation, ...]
-    terms: Mapping[str, MarketTerms]
-    offers: tuple[Offer, ...]
-    payoffs: Payoffs
+TABLE_ROWS = 64  # a certificate lists the payoff of each state up to this many
+_HALF = Decimal("0.5")
 
 
 def detect_relations(
@@ -59,172 +38,134 @@ def detect_relations(
 ) -> tuple[Finding, ...]:
     """Look at one connected set of relations.
 
-    What follows from approved relations alone comes first; only where that is
-    nothing, what the others would add is shown, blocked. Raises `TooManyStates`
-    or `Contradiction`.
+    What follows from approved relations that nothing speaks against comes first;
+    only where that is nothing, what the others would add is shown, blocked.
+    Raises `Contradiction`.
     """
-    approved = connected_sets(relation for relation in relations if relation.approved)
-    found = [_detect(held, views, (), at=at, limits=limits) for held in approved]
+    terms = {member: view.terms for member, view in views.items()}
+    sound = connected_sets(relation for relation in relations if not relation.gates)
+    found = [detect_known(known_of(held, terms), views, at=at, limits=limits) for held in sound]
     findings = tuple(finding for finding in found if finding is not None)
-    if findings or all(relation.approved for relation in relations):
+    if findings or not any(relation.gates for relation in relations):
         return findings
-    unapproved = ("unapproved_relation",)
-    shown = _detect(tuple(relations), views, unapproved, at=at, limits=limits)
+    shown = detect_known(known_of(relations, terms), views, at=at, limits=limits)
     return (shown,) if shown is not None else ()
 
 
-def _detect(
-    relations: tuple[Relation, ...],
-    views: Mapping[str, MarketView],
-    gates: tuple[str, ...],
-    *,
-    at: datetime,
-    limits: Limits,
+def detect_known(
+    known: Known, views: Mapping[str, MarketView], *, at: datetime, limits: Limits
 ) -> Finding | None:
-    problem = _problem(relations, views)
-    plan = _plan_without_small(problem, limits)
+    """Return the best plan over one set of related markets, or None where nothing gains.
+
+    It is BLOCKED where a relation of the set may not be relied on. `views` may
+    lack members that are not listed.
+    """
+    offers = _offers(known, views)
+    plan = _plan_without_small(known, tuple(each for each in offers if not each.gates), limits)
     if plan is None:
-        plan = _plan(problem, problem.offers, limits)  # what the gates stop
+        plan = _plan(known, offers, limits)  # what the gates stop
         if plan is None or not plan.gates:
             return None
-    events = {each.terms.event_id for each in plan.offers}
-    return finding_of(
-        plan,
-        kind=kind_of(relations),
-        event_id=events.pop() if len(events) == 1 else None,
-        worst_state=_worst_state(problem, plan),
-        states=len(problem.payoffs),
-        at=at,
-        limits=limits,
-        gates=gates,
-        conditions=(GIVEN_NO_VOID,),
+    return _finding(known, plan, at=at, limits=limits)
+
+
+def _offers(known: Known, views: Mapping[str, MarketView]) -> tuple[Offer, ...]:
+    open_views = [
+        views[member]
+        for member in known.members
+        if member in views and views[member].terms.payout is None
+    ]
+    return tuple(
+        offer(view, outcome, gates_of(view))
+        for view in open_views
+        for outcome in (0, 1)
+        if view.asks[outcome]
     )
 
 
-def _problem(relations: tuple[Relation, ...], views: Mapping[str, MarketView]) -> _Problem:
-    members = members_of(relations)
-    terms = {member: views[member].terms for member in members if member in views}
-    states = np.array(possible_states(members, relations, terms), dtype=np.int64)
-    if not len(states):
-        raise Contradiction
-    offers, columns = [], []
-    for index, member in enumerate(members):
-        view = views.get(member)
-        if view is None or view.terms.payout is not None:
-            continue
-        for outcome in (0, 1):
-            if view.asks[outcome]:
-                offers.append(offer(view, outcome, gates_of(view)))
-                columns.append(states[:, index] if outcome == 0 else 1 - states[:, index])
-    payoffs = np.stack(columns, axis=1) if columns else np.zeros((len(states), 0), np.int64)
-    return _Problem(relations, terms, tuple(offers), payoffs)
-
-
-def _plan_without_small(problem: _Problem, limits: Limits) -> Plan | None:
+def _plan_without_small(known: Known, offers: tuple[Offer, ...], limits: Limits) -> Plan | None:
     """Drop orders under the venue's minimum, smallest first, until the rest stands or fails."""
-    offers = tuple(each for each in problem.offers if not each.gates)
-    while (plan := _plan(problem, offers, limits)) is not None:
+    while (plan := _plan(known, offers, limits)) is not None:
         rows = zip(plan.sizes, plan.offers, plan.refused(), strict=True)
-        refused = [(size, each) for size, each, small in rows if small]
+        refused = sorted(((size, i) for i, (size, _, small) in enumerate(rows) if small))
         if not refused:
             return plan
-        dropped = min(refused, key=lambda pair: pair[0])[1]
-        offers = tuple(each for each in offers if each is not dropped)
+        # One at a time is best; of very many a few, because each costs a program.
+        dropped = [plan.offers[i] for _, i in refused[: 1 + len(refused) // 8]]
+        offers = tuple(each for each in offers if not any(each is gone for gone in dropped))
     return None
 
 
-def _plan(problem: _Problem, offers: tuple[Offer, ...], limits: Limits) -> Plan | None:
+def _plan(known: Known, offers: Sequence[Offer], limits: Limits) -> Plan | None:
     offers = tuple(each for each in offers if each.top_cost < 1.0)
     if not offers:
         return None
-    payoffs = _columns(problem, offers)
     budget = None if limits.capital is None else float(limits.capital)
-    sizes = best_sizes(offers, payoffs, budget)
+    sizes = best_sizes(known, offers, budget)
 
     def worst(lots: Sequence[int]) -> int:
-        return int((payoffs @ np.array(lots, dtype=np.int64)).min())
+        return worst_of(known, offers, lots).payoff
 
     return price_plan(offers, sizes, payoff_of=worst, capital=limits.capital)
 
 
-def _columns(problem: _Problem, offers: Sequence[Offer]) -> Payoffs:
-    known = {id(each): index for index, each in enumerate(problem.offers)}
-    return problem.payoffs[:, [known[id(each)] for each in offers]]
+# --- what is told --------------------------------------------------------------------
 
 
-def _worst_state(problem: _Problem, plan: Plan) -> str:
-    """Find the worst state again from the orders alone and write it out."""
-    payoffs = _columns(problem, plan.offers)
-    worst = payoffs[int((payoffs @ np.array(plan.sizes, dtype=np.int64)).argmin())]
-    pairs = zip(plan.offers, worst, strict=True)
+def _finding(known: Known, plan: Plan, *, at: datetime, limits: Limits) -> Finding:
+    events = {each.terms.event_id for each in plan.offers}
+    worst = worst_of(known, plan.offers, plan.sizes)
+    finding = finding_of(
+        plan,
+        kind=kind_of(known.relations),
+        event_id=events.pop() if len(events) == 1 else None,
+        worst_state=_state_text(known, plan, worst.state),
+        states=known.count,
+        at=at,
+        limits=limits,
+        gates=[gate for relation in known.relations for gate in relation.gates],
+        conditions=(GIVEN_NO_VOID,),
+    )
+    certificate = _proven(finding.certificate, known, plan, worst)
+    return replace(finding, certificate=certificate, facts=_void(known, plan))
+
+
+def _state_text(known: Known, plan: Plan, state: State) -> str:
+    """Write what happens to the markets of a plan."""
     texts = {
-        state_text(each.terms, each.outcome if pays else 1 - each.outcome) for each, pays in pairs
+        state_text(each.terms, 0 if state[known.position[each.terms.market_id]] else 1)
+        for each in plan.offers
     }
     return ", ".join(sorted(texts))
 
 
-# --- the program ---------------------------------------------------------------------
+def _proven(certificate: Certificate, known: Known, plan: Plan, worst: Worst) -> Certificate:
+    """Add the payoff of each state that makes a difference, or the steps of a proof."""
+    if known.states is None:
+        return replace(certificate, proof=steps_of(worst.proof, known.members))
+    used = sorted({known.position[each.terms.market_id] for each in plan.offers})
+    rows, first = np.unique(known.states[:, used], axis=0, return_index=True)
+    if len(rows) > TABLE_ROWS:
+        return certificate
+    paid = exposure_of(known, plan.offers, plan.sizes).paid(known.states[first])
+    texts = (_state_text(known, plan, tuple(map(bool, known.states[row]))) for row in first)
+    table = sorted((shares(int(payoff)), text) for payoff, text in zip(paid, texts, strict=True))
+    return replace(certificate, table=tuple((text, payoff) for payoff, text in table))
 
 
-def best_sizes(offers: Sequence[Offer], payoffs: Payoffs, budget: float | None) -> list[int]:
-    """Return the best size of each offer in 1e-6 shares; `payoffs` has a row per state.
-
-    Starts with some states and adds those that turn out worse than planned.
-    """
-    used = np.arange(min(FIRST_STATES, len(payoffs)))
-    while True:
-        sizes, promised = _optimum(offers, payoffs[used], budget)
-        outcome = payoffs @ sizes
-        worst = np.argsort(outcome, kind="stable")[:MORE_STATES]
-        broken = worst[outcome[worst] < promised - 1e-6 * max(1.0, promised)]
-        fresh = np.setdiff1d(broken, used)
-        if not len(fresh):
-            break
-        used = np.concatenate([used, fresh])
-    units = (int(size * SIZE_ONE + _SLACK) for size in sizes)
-    return [min(unit, depth_of(each.ladder)) for unit, each in zip(units, offers, strict=True)]
+def _void(known: Known, plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Say what is left in the worst state if one of the markets pays both sides one half."""
+    if known.states is None:
+        return ()
+    exposure = exposure_of(known, plan.offers, plan.sizes)
+    positions = {known.position[each.terms.market_id] for each in plan.offers}
+    worst = min(_paid_if_void(exposure, known.states, position) for position in positions)
+    return (("payoff_if_one_void", usd(worst)),)
 
 
-def _optimum(
-    offers: Sequence[Offer], payoffs: Payoffs, budget: float | None
-) -> tuple[NDArray[np.float64], float]:
-    """Maximise w - cost with w at most the payoff in each state; return shares and w.
-
-    Columns: shares per level, shares per offer, w. A level that costs 1 USD or
-    more can never pay and is left out.
-    """
-    levels = [
-        (index, each.table[price], size / SIZE_ONE)
-        for index, each in enumerate(offers)
-        for price, size in each.ladder
-        if each.table[price] < 1.0
-    ]
-    count = len(offers)
-    costs = np.array([cost for _, cost, _ in levels])
-    owner = np.array([index for index, _, _ in levels], dtype=np.int64)
-    ones = np.ones(len(levels))
-    of_offer = csr_array((ones, (owner, np.arange(len(levels)))), shape=(count, len(levels)))
-    totals = hstack([of_offer, -csr_array(np.eye(count)), csr_array((count, 1))])
-    states = hstack(
-        [
-            csr_array((len(payoffs), len(levels))),
-            -csr_array(payoffs.astype(np.float64)),
-            csr_array(np.ones((len(payoffs), 1))),
-        ]
-    )
-    bounded, most = states, np.zeros(len(payoffs))
-    if budget is not None:
-        spent = csr_array(np.concatenate([costs, np.zeros(count + 1)])[np.newaxis, :])
-        bounded, most = vstack([states, spent]), np.append(most, budget)
-    answer = linprog(
-        np.concatenate([costs, np.zeros(count), [-1.0]]),
-        A_ub=bounded,
-        b_ub=most,
-        A_eq=totals,
-        b_eq=np.zeros(count),
-        bounds=[(0.0, size) for _, _, size in levels] + [(0.0, None)] * (count + 1),
-        method="highs",
-    )
-    if not answer.success:
-        raise RuntimeError(f"the solver gave up: {answer.message}")
-    return answer.x[len(levels) : -1], float(answer.x[-1])
+def _paid_if_void(exposure: Exposure, states: States, position: int) -> Decimal:
+    """Pay the void market its half of both sides, whatever the state says of it."""
+    others = exposure.yes.copy(), exposure.no.copy()
+    half = int(others[0][position] + others[1][position]) * _HALF
+    others[0][position] = others[1][position] = 0
+    return shares(int(Exposure(*others).paid(states).min())) + half.scaleb(-6)
