@@ -72,10 +72,23 @@ def tell(*, topic: str, kind: str, payload: dict[str, Any], at: datetime) -> Fee
     return FeedEntry.objects.create(topic=topic, kind=kind, at=at, payload=_plain(payload))
 
 
-def alert(*, key: str, kind: str, payload: dict[str, Any], at: datetime) -> None:
-    """Put one alert into the outbox; the same key twice is one alert."""
+def alert(
+    *, key: str, kind: str, payload: dict[str, Any], at: datetime, held_back: str = ""
+) -> None:
+    """Put one alert into the outbox; the same key twice is one alert.
+
+    `held_back` is why it must not be sent; the row is there all the same.
+    """
+    state = OutboxEntry.State.SUPPRESSED if held_back else OutboxEntry.State.PENDING
     OutboxEntry.objects.get_or_create(
-        key=key, defaults={"kind": kind, "payload": _plain(payload), "due_at": at}
+        key=key,
+        defaults={
+            "kind": kind,
+            "payload": _plain(payload),
+            "due_at": at,
+            "state": state,
+            "reason": held_back,
+        },
     )
 
 

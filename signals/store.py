@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F, Q
 
 from alerts import journal
+from alerts.models import OutboxEntry
 from markets.frames import moment
 from markets.models import Event
 from rules.models import RuleVersion
-from signals.episodes import SignalChange
+from signals.episodes import ChangeKind, SignalChange
 from signals.models import Signal, SignalPoint
 
 TOPIC = "signals"
@@ -22,48 +24,47 @@ CENT_BPS = Decimal("0.01")
 
 @transaction.atomic
 def save(changes: Iterable[SignalChange]) -> None:
-    """Store changes in their order. Storing a change twice leaves one signal."""
+    """Store changes in their order. Storing a change twice leaves one signal, told once."""
     for change in changes:
         signal = _row(change)
         if signal is None:
             continue
         at = moment(change.at)
-        SignalPoint.objects.create(
-            signal=signal,
-            at=at,
-            change=change.change,
-            level=change.level,
-            edge_bps=signal.edge_bps,
-            profit=signal.profit,
-        )
         _tell(signal, change.change, at)
+        if signal.level == Signal.Level.P1 and change.change != "closed":
+            _alert(signal, at=at, cooldown=change.rule.definition.dedupe.cooldown_secs)
 
 
 def close_lost(*, at: datetime) -> int:
     """Close what a process that died left open; return how many."""
-    lost = list(Signal.objects.open().select_related("rule", "event").order_by("id"))
-    for signal in lost:
+    closed = 0
+    for signal in Signal.objects.open().select_related("rule", "event").order_by("id"):
         with transaction.atomic():
             moved = (
                 Signal.objects.open()
                 .filter(pk=signal.pk)
                 .update(
                     status=Signal.Status.CLOSED,
-                    closed_at=signal.changed_at,
+                    closed_at=F("changed_at"),
                     close_reason="process_lost",
                 )
             )
             if moved:
                 signal.refresh_from_db()
                 _tell(signal, "closed", at)
-    return len(lost)
+                closed += 1
+    return closed
 
 
 def _row(change: SignalChange) -> Signal | None:
     """Insert or move the signal's row; None if it has already come this far."""
     if change.change == "opened":
         return _opened(change)
-    signal = Signal.objects.open().select_related("rule", "event").filter(key=change.key).first()
+    behind = Signal.objects.open().filter(key=change.key)
+    if change.change == "updated":
+        seen = {"observations__lt": change.observations, "changed_at__lt": moment(change.at)}
+        behind = behind.filter(Q(**seen, _connector=Q.OR))
+    signal = behind.select_related("rule", "event").first()
     if signal is None:
         return None
     fields = _facts(change)
@@ -73,7 +74,7 @@ def _row(change: SignalChange) -> Signal | None:
             "closed_at": moment(change.at),
             "close_reason": change.why[:40],
         }
-    if not Signal.objects.open().filter(pk=signal.pk).update(**fields):
+    if not behind.filter(pk=signal.pk).update(**fields):
         return None
     for name, value in fields.items():
         setattr(signal, name, value)
@@ -124,21 +125,56 @@ def edge_score(profit: Decimal, cost: Decimal) -> Decimal:
     return (profit / cost).quantize(Decimal("0.000001")) if cost else Decimal(0)
 
 
-def _tell(signal: Signal, change: str, at: datetime) -> None:
-    """Write the journal: audit for opening and closing, feed for all, an alert for each new P1."""
+def _tell(signal: Signal, change: ChangeKind, at: datetime) -> None:
+    """Write timeline and journal: audit for opening and closing, feed for all."""
+    SignalPoint.objects.create(
+        signal=signal,
+        at=signal.closed_at or at,
+        change=change,
+        level=signal.level,
+        edge_bps=signal.edge_bps,
+        profit=signal.profit,
+    )
     told = feed_payload(signal)
     if change == "updated":
         journal.tell(topic=TOPIC, kind=change, payload=told, at=at)
-    else:
-        journal.record(
-            kind=f"signal.{change}",
-            subject=f"signal:{signal.key}",
-            data=told,
-            at=at,
-            topic=TOPIC,
-        )
-    if signal.level == Signal.Level.P1 and change != "closed":
-        journal.alert(key=f"signal:{signal.key}:P1", kind="signal.p1", payload=told, at=at)
+        return
+    journal.record(
+        kind=f"signal.{change}", subject=f"signal:{signal.key}", data=told, at=at, topic=TOPIC
+    )
+
+
+def _alert(signal: Signal, *, at: datetime, cooldown: int) -> None:
+    """Put a P1 into the outbox once; held back if its legs were alerted `cooldown` seconds ago."""
+    key = alert_key(signal.key)
+    if OutboxEntry.objects.filter(key=key).exists():
+        return
+    journal.alert(
+        key=key,
+        kind="signal.p1",
+        payload=feed_payload(signal),
+        at=at,
+        held_back="cooldown" if _alerted_since(signal, at - timedelta(seconds=cooldown)) else "",
+    )
+
+
+def _alerted_since(signal: Signal, since: datetime) -> bool:
+    """Say whether another signal on the same legs was alerted after a time.
+
+    A basket is known by its event, whichever of its legs it buys this time.
+    """
+    basket = signal.event is not None and signal.kind.endswith("_basket")
+    legs = {"event": signal.event} if basket else {"market_ids": signal.market_ids}
+    others = Signal.objects.filter(
+        **legs, rule=signal.rule, kind=signal.kind, changed_at__gte=since
+    ).exclude(pk=signal.pk)
+    keys = [alert_key(key) for key in others.values_list("key", flat=True)]
+    alerted = OutboxEntry.objects.filter(key__in=keys, due_at__gt=since)
+    return alerted.exclude(state=OutboxEntry.State.SUPPRESSED).exists()
+
+
+def alert_key(signal_key: str) -> str:
+    return f"signal:{signal_key}:P1"
 
 
 def feed_payload(signal: Signal) -> dict[str, Any]:
