@@ -94,6 +94,10 @@ class Venue:
             self._behind = self._held_at - time.monotonic_ns()
             self._held_at = None
 
+    def skip(self, seconds: float) -> None:
+        """Let the world catch up with a clock that is put forward."""
+        self._behind += int(seconds * 10**9)
+
     async def _live(self) -> None:
         """Let the world happen as time passes."""
         self.world.open_frames()  # to nobody: every client gets its own on subscribing
@@ -120,7 +124,15 @@ class Venue:
         self._server = await asyncio.start_server(
             self._greet, HOST, self.port, limit=HEAD_MAX, reuse_address=True, backlog=512
         )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self.address[1]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens. Raises RuntimeError when it does not."""
+        if not self._server or not self._server.sockets:
+            raise RuntimeError("the door is closed")
+        host, port = self._server.sockets[0].getsockname()
+        return host, port
 
     def close_door(self) -> None:
         """Refuse new connections and cut all that exist, except who gives the orders."""

@@ -21,7 +21,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `seconds` None: until told. `books`: True for all of the world's, or a list of tokens.
     `churn`: percent of the shelf to change, True for the percentage the venue was started with.
-    `hold`: stop or resume the world's clock, so that books can be compared at rest.
+    `hold`: stop or resume the world's clock, so that books can be compared at rest. `skip`: let
+    so many seconds happen at once; venue time is ahead of true time from then on.
     """
 
     fault: str | None = None
@@ -30,6 +31,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str | int | None = None
     clear: bool = False
     hold: bool | None = None
+    skip: float = 0.0
     churn: bool | float = False
     truth: bool = False
     books: bool | list[str] = False
@@ -60,6 +62,7 @@ async def _obey(venue: Venue, order: Order) -> bytes:
         await _switch(venue, order.fault, order)
     if order.hold is not None:
         venue.hold(order.hold)
+    venue.skip(order.skip)
     if order.churn is not False:
         percent = venue.settings.churn if order.churn is True else order.churn
         answer["churn"] = venue.shelf.churn(percent)

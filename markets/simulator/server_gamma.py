@@ -199,7 +199,8 @@ class Gamma:
 
     def _ordered(self, question: Question) -> list[tuple[Key, Row]]:
         now = self._world.now // 10**9
-        kept = self._sorted.get(question.signature)
+        name = f"{self._shelf.revision}:{question.signature}"
+        kept = self._sorted.get(name)
         if kept and now - kept[0] < KEPT_SECONDS:
             return kept[1]
         made = ((row, row.make()) for row in self._matching(question))
@@ -209,7 +210,7 @@ class Gamma:
             if _fits(obj, question)
         ]
         keyed.sort(key=lambda pair: pair[0], reverse=not question.ascending)
-        self._sorted = {question.signature: (now, keyed)}
+        self._sorted = {name: (now, keyed)}
         return keyed
 
     def _chosen(self, question: Question) -> list[Row]:

@@ -20,7 +20,8 @@ from markets.simulator import wire
 from markets.simulator.faults_base import Fault
 from markets.simulator.server_clob import Clob
 
-log = logging.getLogger(__name__)
+talk_log = logging.getLogger("mock_venue.websockets")
+talk_log.setLevel(logging.WARNING)  # nobody needs a line per connection
 
 MESSAGE_MAX = 500_000  # bytes; a larger subscription message ends the connection (10,000 ids did)
 SNAPSHOTS_MAX = 500  # assets per connection beyond which the venue forgets to send snapshots
@@ -240,7 +241,7 @@ class Hub:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes
     ) -> None:
         """Shake hands over a request head already read, then talk until either side ends it."""
-        protocol = ServerProtocol(max_size=4 * MESSAGE_MAX)
+        protocol = ServerProtocol(max_size=4 * MESSAGE_MAX, logger=talk_log)
         protocol.receive_data(head)
         for event in protocol.events_received():
             if isinstance(event, Handshake):
