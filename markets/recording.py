@@ -40,6 +40,14 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _encode_line = msgspec.json.Encoder().encode
 
 
+def _is_object(line: bytes) -> bool:
+    """Say whether a last line lacks nothing but its line break."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 class RecordingWriter:
     """Appends frames to a file; `close` (or leaving the `with`) writes the tail."""
 
@@ -116,7 +124,7 @@ class Recording:
         try:
             with self._open() as file:
                 for line in file:
-                    if line.endswith(b"\n"):
+                    if line.endswith(b"\n") or _is_object(line):
                         yield line
                     else:
                         self.truncated = True
