@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Annotated, Any, Self
 
 import msgspec
 
@@ -22,6 +22,8 @@ from markets.problems import Problems
 
 FORMAT = 1
 MEMBER_LINES = 2_000  # lines per gzip member
+_HALF = b"\\udc"  # how half characters begin that stand for bytes that are not UTF-8
+_Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # unix ns, up to the year 2262
 
 
 class NotARecording(Exception):
@@ -29,7 +31,7 @@ class NotARecording(Exception):
 
 
 class _Line(msgspec.Struct, frozen=True, gc=False):
-    t: int
+    t: _Moment
     ch: Channel
     body: str
     conn: int | None = None
@@ -38,6 +40,31 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
 
 _decode_line = msgspec.json.Decoder(_Line).decode
 _encode_line = msgspec.json.Encoder().encode
+
+
+def _written(frame: Frame) -> bytes:
+    """Return a frame as its line.
+
+    Bytes that are not UTF-8 become half characters (`\\udc80` and up), so that
+    a body comes back as it was and a replay judges it as the live path did.
+    """
+    text = frame.body.decode(errors="surrogateescape")
+    line = _Line(frame.t, frame.ch, text, frame.conn, frame.req)
+    try:
+        return _encode_line(line)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.structs.asdict(line)).encode()
+
+
+def _read(line: bytes) -> Frame:
+    """Return the frame of a line; raise `ValueError` or `RecursionError` if it is none."""
+    try:
+        row = _decode_line(line)
+    except msgspec.DecodeError:
+        if _HALF not in line:
+            raise
+        row = msgspec.convert(json.loads(line), _Line)
+    return Frame(row.t, row.ch, row.body.encode(errors="surrogateescape"), row.conn, row.req)
 
 
 def _is_object(line: bytes) -> bool:
@@ -60,13 +87,7 @@ class RecordingWriter:
         self.flush()
 
     def write(self, frame: Frame) -> None:
-        text = frame.body.decode("utf-8", errors="surrogateescape")
-        try:
-            line = _encode_line(_Line(frame.t, frame.ch, text, frame.conn, frame.req))
-        except UnicodeEncodeError:  # a frame that is not UTF-8 is kept readable, not exact
-            text = frame.body.decode("utf-8", errors="replace")
-            line = _encode_line(_Line(frame.t, frame.ch, text, frame.conn, frame.req))
-        self._lines.append(line)
+        self._lines.append(_written(frame))
         self.frames += 1
         if len(self._lines) >= MEMBER_LINES:
             self.flush()
@@ -111,12 +132,12 @@ class Recording:
             if number == 1 or not line.strip():
                 continue
             try:
-                row = _decode_line(line)
-            except msgspec.DecodeError as error:
+                frame = _read(line)
+            except (ValueError, RecursionError) as error:  # whatever is wrong with its text
                 self._note("bad_line", last, f"line {number}: {error}", line)
                 continue
-            last = row.t
-            yield Frame(row.t, row.ch, row.body.encode(), row.conn, row.req)
+            last = frame.t
+            yield frame
         if self.truncated:
             self._note("truncated", last, f"the file ends inside line {number + 1}", b"")
 
@@ -141,7 +162,7 @@ class Recording:
         self.truncated = False
         try:
             header = json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
         if not isinstance(header, dict) or header.get("mpx_recording") != FORMAT:
             raise NotARecording(f"{self.path}: the first line is not a recording header")
