@@ -205,11 +205,10 @@ class Pace:
 
 
 class _Route:
-    """Requests that share a limit: their paces, their queue and their slots."""
+    """Requests that share a limit: their own pace, the service's, and their slots."""
 
     def __init__(self, *paces: Pace) -> None:
         self.paces = paces
-        self.queue = asyncio.Lock()  # first come, first served
         self.slots = asyncio.Semaphore(SLOTS)
 
     def wait(self, now: float) -> float:
@@ -352,16 +351,15 @@ def _blocked(ask: _Ask, response: httpx.Response) -> Blocked:
 
 def _why(error: httpx.TransportError) -> str:
     """Say why no answer came, by what lies under httpx's error."""
-    causes = list(_causes(error))
-    for cause in causes:
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection within the time allowed"
+    for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
             return f"no trusted connection (TLS: {cause.reason or 'failed'})"
         if isinstance(cause, socket.gaierror):
             return "its name is not found (DNS)"
         if isinstance(cause, ConnectionRefusedError):
             return "the connection was refused"
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection within the time allowed"
     if isinstance(error, httpx.ConnectError):
         return "no connection"
     return "the connection was cut before an answer came"
@@ -487,14 +485,11 @@ class VenueHttp:
 
     async def _turn(self, ask: _Ask, route: _Route) -> None:
         """Wait for our turn; refuse at once where the venue asked for a longer pause than that."""
-        async with route.queue:
-            while (wait := route.wait(self._monotonic())) > 0:
-                if wait > self._patience.total:
-                    raise RateLimited(
-                        ask.service, ask.path, "it asked us to pause", retry_after=wait
-                    )
-                await self._sleep(wait)
-            route.take(self._monotonic())
+        while (wait := route.wait(self._monotonic())) > 0:
+            if wait > self._patience.total:
+                raise RateLimited(ask.service, ask.path, "it asked us to pause", retry_after=wait)
+            await self._sleep(wait)
+        route.take(self._monotonic())
 
     async def _json(self, ask: _Ask) -> bytes:
         body = await self._body(ask)
