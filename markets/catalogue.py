@@ -329,13 +329,13 @@ def _upsert(
 def _missing_legs(listed: Mapping[str, EventTerms]) -> list[tuple[str, str, str, str]]:
     """Return (event, market, label, state) of open legs that their whole event does not list."""
     whole = {key: event for key, event in listed.items() if event.complete and event.markets}
-    stored = Market.objects.unfinished().filter(event_id__in=whole)
-    told = {(key, market.market_id) for key, event in whole.items() for market in event.markets}
-    rows = stored.order_by("id").values_list("event_id", "id", "label", "state")
+    told = {market.market_id for event in whole.values() for market in event.markets}
+    # States are sorted out here: SQLite would go through all markets of a state instead.
+    rows = Market.objects.filter(event_id__in=whole).order_by("id")
     return [
-        (event_id, pk, label, state)
-        for event_id, pk, label, state in rows
-        if event_id and (event_id, pk) not in told
+        (event_id or "", pk, label, state)
+        for event_id, pk, label, state in rows.values_list("event_id", "id", "label", "state")
+        if pk not in told and state in Market.UNFINISHED
     ]
 
 

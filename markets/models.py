@@ -59,8 +59,7 @@ class MarketQuerySet(models.QuerySet["Market"]):
 
     def unfinished(self) -> MarketQuerySet:
         """Markets that the venue should still list as open."""
-        states = (Market.State.TRADABLE, Market.State.PAUSED, Market.State.PLACEHOLDER)
-        return self.filter(state__in=states)
+        return self.filter(state__in=Market.UNFINISHED)
 
     def in_conflict(self) -> MarketQuerySet:
         """Markets of which the venue's own data contradict each other."""
@@ -119,6 +118,8 @@ class Market(models.Model):
         CLOSED = "CLOSED"
         RESOLVED = "RESOLVED"
         UNLISTED = "UNLISTED"
+
+    UNFINISHED = (State.TRADABLE, State.PAUSED, State.PLACEHOLDER)
 
     id = models.CharField(primary_key=True, max_length=80)
     event = models.ForeignKey(

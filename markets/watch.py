@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import takewhile
 
 from django.conf import settings
 from django.db import transaction
@@ -85,9 +86,19 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    places: dict[str, _Place]
+    """All candidates in order, each with the rule that decided; what rules keep out, by id."""
+
+    chosen: list[tuple[_Candidate, WatchRule | None]]
     excluded: dict[str, WatchRule]
-    left_out: dict[str, WatchRule]  # single markets, by id
+    left_out: dict[str, WatchRule]  # single markets
+
+    def places(self, budget: int) -> Iterator[_Place]:
+        """Let each take what it needs; a large one that does not fit leaves room to smaller."""
+        used = 0
+        for rank, (candidate, rule) in enumerate(self.chosen, start=1):
+            fits = used + candidate.tokens <= budget
+            yield _Place(candidate, rank, rule, before=used, taken=fits)
+            used += candidate.tokens if fits else 0
 
 
 def watched(
@@ -98,8 +109,10 @@ def watched(
     `following` are the ids of events that are followed now: they keep their
     place against slightly more liquid ones, so that the list does not flap.
     """
-    ranking = _rank(_budget(budget), following)
-    taken = {pk: place for pk, place in ranking.places.items() if place.taken}
+    most = _budget(budget)
+    ranking = _rank(following)
+    room = takewhile(lambda place: place.before + TOKENS_EACH <= most, ranking.places(most))
+    taken = {place.candidate.event_id: place for place in room if place.taken}
     markets = _markets_of(taken, ranking.left_out)
     return tuple(
         WatchedEvent(
@@ -119,12 +132,13 @@ def why(market: Market, *, budget: int | None = None, following: Collection[str]
     if market.state != Market.State.TRADABLE:
         return Why(False, f"Not watched: it is {market.state.lower()}.")
     most = _budget(budget)
-    ranking = _rank(most, following)
+    ranking = _rank(following)
     event_id = market.event_id or ""
     rule = ranking.left_out.get(market.pk) or ranking.excluded.get(event_id)
     if rule:
         return Why(False, f"Not watched: a rule says {rule}.")
-    place = ranking.places.get(event_id)
+    places = ranking.places(most)
+    place = next((each for each in places if each.candidate.event_id == event_id), None)
     if place is None:
         return Why(False, "Not watched: one outcome of its event has won already.")
     return _told(place, most)
@@ -166,8 +180,8 @@ def _budget(given: int | None) -> int:
     return settings.WATCH_TOKENS if given is None else given
 
 
-def _rank(budget: int, following: Collection[str]) -> _Ranking:
-    """Put all candidates in order and let each take what of the budget is left."""
+def _rank(following: Collection[str]) -> _Ranking:
+    """Put all candidates in order."""
     rules = _Rules(WatchRule.objects.filter(enabled=True))
     chosen: list[tuple[_Candidate, WatchRule | None]] = []
     excluded: dict[str, WatchRule] = {}
@@ -178,7 +192,7 @@ def _rank(budget: int, following: Collection[str]) -> _Ranking:
         else:
             chosen.append((candidate, rule))
     chosen.sort(key=lambda pair: _order(pair[0], pair[1], following))
-    return _Ranking(dict(_placed(chosen, budget)), excluded, rules.left_out)
+    return _Ranking(chosen, excluded, rules.left_out)
 
 
 def _order(
@@ -192,17 +206,6 @@ def _order(
         -candidate.volume * stays,
         candidate.event_id,
     )
-
-
-def _placed(
-    chosen: Iterable[tuple[_Candidate, WatchRule | None]], budget: int
-) -> Iterator[tuple[str, _Place]]:
-    """Take each that still fits; a large event that does not leaves its room to smaller ones."""
-    used = 0
-    for rank, (candidate, rule) in enumerate(chosen, start=1):
-        fits = used + candidate.tokens <= budget
-        yield candidate.event_id, _Place(candidate, rank, rule, before=used, taken=fits)
-        used += candidate.tokens if fits else 0
 
 
 def _told(place: _Place, budget: int) -> Why:
