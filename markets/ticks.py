@@ -99,10 +99,10 @@ def quarantine(problems: list[Problem]) -> None:
         row, _ = Quarantine.objects.get_or_create(
             source=problem.source,
             reason=problem.reason,
-            subject=problem.subject,
+            subject=_text(problem.subject),
             defaults={
-                "detail": problem.detail,
-                "sample": problem.sample.replace("\x00", "\ufffd"),
+                "detail": _text(problem.detail),
+                "sample": _text(problem.sample),
                 "first_at": moment(problem.first_at),
                 "last_at": moment(problem.last_at),
             },
@@ -110,3 +110,8 @@ def quarantine(problems: list[Problem]) -> None:
         row.count += problem.count
         row.last_at = max(row.last_at, moment(problem.last_at))
         row.save(update_fields=["count", "last_at"])
+
+
+def _text(value: str) -> str:
+    """Return text as any database takes it; what was refused may hold anything."""
+    return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

@@ -9,17 +9,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 
 from alerts import journal
 from markets import catalogue, ticks
 from markets.frames import moment
 from markets.listing import EventTerms
-from markets.problems import Problem
+from markets.problems import SAMPLE_BYTES, Problem
 from markets.ticks import Top
 from signals import store
 from signals.episodes import SignalChange
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +57,19 @@ class Batch:
 
 
 class Writer(threading.Thread):
-    """Stores batches one after the other; a database that is away is waited for."""
+    """Stores batches one after the other; a database that is away is waited for.
+
+    `refused` counts what the database will never take: it is left out alone,
+    logged and put into the quarantine. `lost` counts what was still waiting
+    when `finish` ran out of time.
+    """
 
     def __init__(self, *, component: str = "stream") -> None:
         super().__init__(name="writer", daemon=True)
         self.component = component
         self.dropped_tops = 0
+        self.refused = 0
+        self.lost = 0
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._halt = threading.Event()
 
@@ -64,46 +82,83 @@ class Writer(threading.Thread):
             self._queue.put(batch)
 
     def finish(self, *, timeout: float) -> bool:
-        """Store what is waiting and end; False if that took too long."""
+        """Store what is waiting and end; False if that took longer than `timeout` seconds."""
+        if self.ident is None:
+            return self._queue.empty()  # never started
         self._queue.put(None)
         self.join(timeout)
+        done = not self.is_alive()
         self._halt.set()
-        return not self.is_alive()
+        self.join(RETRY_SECONDS)
+        return done
 
     def run(self) -> None:
         while (batch := self._queue.get()) is not None:
             self._store_all(batch)
+        if self.lost:
+            log.error("writer.gave_up lost=%d", self.lost)
         connections.close_all()
 
     def _store_all(self, batch: Batch) -> None:
-        steps: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("events", lambda: catalogue.store(batch.events, seen_at=moment(batch.at))),
-            ("changes", lambda: store.save(batch.changes)),
-            ("tops", lambda: ticks.store(batch.tops)),
-            ("problems", lambda: ticks.quarantine(batch.problems)),
-            ("beat", lambda: self._beat(batch)),
-        )
-        for name, step in steps:
-            if getattr(batch, name):
-                self._until_stored(name, step)
+        self._store(batch.events, lambda events: catalogue.store(events, seen_at=moment(batch.at)))
+        self._store(batch.changes, store.save)
+        self._store(batch.tops, ticks.store)
+        self._store(batch.problems, ticks.quarantine)
+        if batch.beat is not None:
+            self._store([batch], self._beat)
 
-    def _until_stored(self, name: str, step: Callable[[], object]) -> None:
+    def _store(self, items: list[T], step: Callable[[list[T]], object]) -> None:
+        """Store items, however long it takes until the database is there."""
+        if not items:
+            return
         while not self._halt.is_set():
             close_old_connections()
             try:
-                step()
+                step(items)
+            except Exception as error:
+                if not _is_away(error):
+                    log.exception("writer.refused items=%d", len(items))
+                    self._refused(items, step, error)
+                    return
+                log.error("writer.retry items=%d error=%s", len(items), error)
+                self._halt.wait(RETRY_SECONDS)
+            else:
                 return
-            except DatabaseError as error:
-                log.error("writer.retry what=%s error=%s", name, error)
-                time.sleep(RETRY_SECONDS)
+        self.lost += len(items)
+
+    def _refused(self, items: list[T], step: Callable[[list[T]], object], error: Exception) -> None:
+        """Find the item that cannot be stored, keep a note of it, and store the others."""
+        half = len(items) // 2
+        if half:
+            self._store(items[:half], step)
+            self._store(items[half:], step)
+            return
+        self.refused += 1
+        if step != ticks.quarantine:
+            self._store([_problem(items[0], error)], ticks.quarantine)
 
     @transaction.atomic
-    def _beat(self, batch: Batch) -> None:
+    def _beat(self, batches: list[Batch]) -> None:
+        (batch,) = batches
         journal.beat(
             self.component,
             at=datetime.now(UTC),
             progress=batch.progress,
             waiting=self._queue.qsize(),
             dropped_tops=self.dropped_tops,
+            refused=self.refused,
             **(batch.beat or {}),
         )
+
+
+def _is_away(error: Exception) -> bool:
+    """Say whether the database, and not what is to be stored, is the reason of a failure."""
+    if isinstance(error, DataError | IntegrityError):
+        return False
+    return isinstance(error, DatabaseError | InterfaceError)
+
+
+def _problem(item: object, error: Exception) -> Problem:
+    now = time.time_ns()
+    sample = repr(item)[:SAMPLE_BYTES]
+    return Problem("writer", "refused", type(item).__name__, str(error)[:500], sample, 1, now, now)

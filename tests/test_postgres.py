@@ -11,12 +11,17 @@ import pytest
 from tests.conftest import RUN_ON
 from tests.servers import ROOT
 
+HERE = ROOT / "tests"
+
 
 @pytest.mark.skipif(bool(RUN_ON), reason="this is the run on PostgreSQL")
 @pytest.mark.timeout(300)
 def test_marked_tests_pass_on_postgresql(postgres_url):
+    marked = [
+        str(path) for path in sorted(HERE.rglob("test_*.py")) if "mark.postgres" in path.read_text()
+    ]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "postgres", "-q", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", "-m", "postgres", "-q", "-p", "no:xdist", *marked],
         env={**_afresh(), "MPX_TEST_RUN_ON": postgres_url},
         cwd=ROOT,
         capture_output=True,
