@@ -107,7 +107,8 @@ def write(events: Iterable[EventTerms], *, seen_at: datetime) -> Written:
     """
     refused: list[BadListing] = []
     listed = {event.event_id: event for event in map(_placed, events) if _fits(event, refused)}
-    listed = {key: _fitting(listed[key], refused) for key in sorted(listed)}
+    claimed: dict[str, str] = {}
+    listed = {key: _fitting(listed[key], refused, claimed) for key in sorted(listed)}
     known = _known_events(listed)
     wanted = {key: _event_values(event, known.get(key)) for key, event in listed.items()}
     changed = [key for key, values in wanted.items() if values != known.get(key)]
@@ -170,11 +171,11 @@ def _fits(event: EventTerms, refused: list[BadListing]) -> bool:
     return False
 
 
-def _fitting(event: EventTerms, refused: list[BadListing]) -> EventTerms:
-    """Leave out the markets whose ids the tables cannot hold."""
+def _fitting(event: EventTerms, refused: list[BadListing], claimed: dict[str, str]) -> EventTerms:
+    """Leave out the markets that the tables cannot hold. `claimed` has tokens by market id."""
     kept = []
     for market in event.markets:
-        field = _unfit(market)
+        field = _unfit(market) or _claim(market, claimed)
         if field:
             market_id = market.market_id[:MOST_ID]
             refused.append(BadListing(field, "cannot be stored", market_id=market_id))
@@ -191,6 +192,12 @@ def _unfit(market: MarketTerms) -> str:
     if len(market.condition_id) > MOST_CONDITION or not market.condition_id.isprintable():
         return "conditionId"
     return "" if all(map(_is_id, market.token_ids)) else "clobTokenIds"
+
+
+def _claim(market: MarketTerms, claimed: dict[str, str]) -> str:
+    """Note whose the tokens are; one of another market of this write cannot be had twice."""
+    owners = {claimed.setdefault(token, market.market_id) for token in market.token_ids}
+    return "" if owners == {market.market_id} else "clobTokenIds"
 
 
 def _is_id(value: str) -> bool:
