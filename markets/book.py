@@ -147,7 +147,8 @@ class Book:
     def needs_answer(self) -> bool:
         """Say whether only a REST answer can tell what the book is."""
         unclear = self.split or self.unproven or self.bid >= self.ask
-        return not self.offline and bool(self.state_note or self.doubt or unclear)
+        followed = not self.offline or bool(self.waiting)
+        return followed and bool(self.state_note or self.doubt or unclear)
 
     def answer(self, message: Message, received: int) -> Answered:
         """Take a book that was asked for over REST: heal with it, or check against it.
@@ -156,7 +157,7 @@ class Book:
         meanwhile on top; not while its connection is cut, because nothing would
         keep it fresh. Otherwise the two are compared.
         """
-        if self.offline:
+        if self.offline and not self.waiting:
             return "ignored"
         if self.state_note:
             self._heal(message, received)
@@ -337,6 +338,11 @@ class Book:
                 return False
             self.verified = stamp
         return True
+
+    @property
+    def is_proven(self) -> bool:
+        """Say whether nothing came since the hash was last seen to hold."""
+        return self.stamp is self.verified
 
     def _stated(self) -> Stamp:
         if isinstance(self.stamp, bytes):

@@ -13,6 +13,7 @@ from markets.polymarket import wire
 from markets.polymarket.wire import Message
 from markets.problems import Problems
 
+PROVE_LOOKS, PROVE_HASHES = 200, 8  # books passed and hashes made at a time
 SAMPLE_EVERY = 500  # frames between two looks for fields we do not know
 NONE: tuple[Book, ...] = ()
 _NAMES = re.compile(rb"0x[0-9a-f]{62,64}|[0-9]{20,78}")  # condition and token ids
@@ -28,7 +29,7 @@ class Books:
         self.counts: Counter[str] = Counter()  # by event type, price_change aside
         self.moved: list[Book] = []  # since they were last taken
         self.breaks: list[Break] = []
-        self.silent: dict[str, Book] = {}  # by token: the feed of this one asset is dead
+        self._turn: list[Book] = []  # still to be proven in this round
         self.frames = 0
         self._conn: int | None = None  # where the frame at hand came from
         self.on_listing: Callable[[str, bytes, int], None] | None = None
@@ -116,11 +117,11 @@ class Books:
             self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
             return None
         self.counts[f"answer:{outcome}"] += 1
-        if outcome == "healed" and self._conn is not None:
-            book.conn = self._conn
+        if outcome == "healed":
+            book.offline = False
+            book.conn = self._conn if self._conn is not None else book.conn
         if outcome == "drifted":  # its feed is dead: only a new subscription can revive it
             self._cut_off(book)
-            self.silent[book.token0] = book
             self.breaks.append(Break("asset", book.market_id, "drift", received, (book,)))
             self._note("drift", received, subject=book.market_id, body=body)
         return self._moved(book) if outcome in ("healed", "drifted") else None
@@ -160,10 +161,26 @@ class Books:
     def needing_answer(self) -> list[Book]:
         return [book for book in self.by_market.values() if book.needs_answer]
 
-    def take_silent(self) -> list[str]:
-        """Hand over the tokens whose own feed proved dead since the last call."""
-        silent, self.silent = list(self.silent), {}
-        return silent
+    def prove_some(self) -> None:
+        """Compare the next few books in turn with the hash that the venue stated for them.
+
+        What does not hold is asked for (`Book.needs_answer`): a lost or swapped
+        change below the touch shows nowhere else.
+        """
+        proven = 0
+        for _ in range(min(PROVE_LOOKS, len(self.by_market))):
+            if not self._turn:
+                self._turn = list(self.by_market.values())
+            book = self._turn.pop()
+            if book.evaluable and not book.is_proven:
+                book.hash_holds()
+                proven += 1
+                if proven == PROVE_HASHES:
+                    return
+
+    def silent(self) -> list[Book]:
+        """List the books whose own feed seems dead: cut off, and nothing came since."""
+        return [b for b in self.by_market.values() if b.offline and not b.waiting]
 
     def _of(self, conn: int) -> list[Book]:
         return [book for book in self.by_market.values() if book.conn == conn]

@@ -30,14 +30,16 @@ from markets.polymarket.ws import Patience, Shard
 log = logging.getLogger(__name__)
 
 BATCH = 500  # the most books one request may ask for
+CONFIRM_PAUSE = 1.0  # seconds between two confirmations of one event
 TERMS_PAUSE = 2.0  # seconds between two readings of the terms, however much the feed speaks
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often what is asked for, in seconds."""
 
     watch_every: float = 10.0
-    terms_every: float = 30.0
+    terms_every: float = 10.0
     probe_round: float = 60.0  # one look at every book over REST
     heal_every: float = 0.25
     heal_patience: float = 0.5  # how long a book may be unclear before it is asked for
@@ -91,6 +93,7 @@ class Ingest:
         self._shard_of: dict[str, Shard] = {}  # by token
         self._unclear: dict[str, _Unclear] = {}  # by token of outcome 0
         self._terms_due = asyncio.Event()
+        self._confirmed: dict[str, float] = {}  # by event: not again before this loop time
         self._running = 0  # shards whose task was started
         self._tasks = asyncio.TaskGroup()
 
@@ -130,6 +133,22 @@ class Ingest:
         for each in fresh:
             await self._begin(each)
         self._start_new_shards()
+
+    def confirm(self, event_id: str) -> None:
+        """Read an event's terms at once: what pays may be a market that was just paused.
+
+        The feed does not tell of a pause; between two readings only this does.
+        """
+        now = asyncio.get_running_loop().time()
+        if event_id in self._followed and now >= self._confirmed.get(event_id, 0):
+            self._confirmed[event_id] = now + CONFIRM_PAUSE
+            self._tasks.create_task(self._confirm(event_id))
+
+    async def _confirm(self, event_id: str) -> None:
+        try:
+            await self._fetch_terms([event_id])
+        except VenueError as error:
+            self._refused("confirm", error)
 
     async def _terms_anew(self) -> None:
         """Read the terms again when their time has come, or the feed spoke of a listing."""
@@ -203,33 +222,43 @@ class Ingest:
     # --- healing and checking ----------------------------------------------
 
     async def _heal(self) -> None:
-        """Ask for the books that have been unclear for a moment, each less often every time."""
+        """Do something about books that have been unclear for a moment, less often every time."""
         now = asyncio.get_running_loop().time()
-        unclear = {book.token0 for book in self._books.needing_answer()} & self._shard_of.keys()
-        for token in self._unclear.keys() - unclear:
+        asked = {book.token0 for book in self._books.needing_answer()} & self._shard_of.keys()
+        silent = {b.token0 for b in self._books.silent() if self._is_connected(b)}
+        for token in self._unclear.keys() - asked - silent:
             del self._unclear[token]
-        due = [token for token in sorted(unclear) if self._is_due(token, now)]
-        await self._revive(self._books.take_silent())
-        await self._ask_books(due)
+        await self._revive([token for token in sorted(silent) if self._is_due(token, now)])
+        await self._ask_books([token for token in sorted(asked) if self._is_due(token, now)])
+
+    def _is_connected(self, book: Book) -> bool:
+        shard = self._shard_of.get(book.token0)
+        return shard is not None and shard.open
 
     def _is_due(self, token: str, now: float) -> bool:
-        pace = self._pace
         known = self._unclear.get(token)
         if known is None:
-            self._unclear[token] = _Unclear(now + pace.heal_patience, pace.again_from)
+            self._unclear[token] = _Unclear(now + self._pace.heal_patience, self._pace.again_from)
             return False
         if now < known.next_at:
             return False
-        known.next_at, known.wait = now + known.wait, min(known.wait * 2, pace.again_to)
+        known.next_at = now + known.wait
         return True
+
+    def _less_often(self, tokens: Iterable[str]) -> None:
+        """Asking was in vain: wait twice as long before the next time."""
+        for token in tokens:
+            if token in self._unclear:
+                known = self._unclear[token]
+                known.wait = min(known.wait * 2, self._pace.again_to)
 
     async def _revive(self, tokens: Sequence[str]) -> None:
         """Subscribe anew to assets whose own feed is dead while the connection lives."""
+        self._less_often(tokens)
         for token in tokens:
-            shard, book = self._shard_of.get(token), self._books.by_token.get(token)
-            if shard and book:
-                self.counts["revived"] += 1
-                await shard.again([book.token0, book.token1])
+            book = self._books.by_token[token]
+            self.counts["revived"] += 1
+            await self._shard_of[token].again([book.token0, book.token1])
 
     async def _probe_for_ever(self) -> None:
         """Compare every followed book with the venue's own, once per round, spread over it."""
@@ -248,6 +277,7 @@ class Ingest:
                 async for answer in self._clob.books(part):
                     self._take(Frame(self._clock(), "clob", answer.body, number, "/books"))
                     if answer.missing:
+                        self._less_often(answer.missing)
                         req = left_out(answer.missing)
                         self._take(Frame(self._clock(), "clob", b"[]", number, req))
             except VenueError as error:

@@ -71,7 +71,15 @@ class Live:
         begun = time.perf_counter_ns()
         step = self.pipeline.feed(frame)
         self.busy_ns += time.perf_counter_ns() - begun
+        if step.changes:
+            self._confirm(step)
         self._store(step)
+
+    def _confirm(self, step: Step) -> None:
+        """Have the terms of what was just found read again."""
+        for change in step.changes:
+            if self._source and change.change == "opened" and change.finding.event_id:
+                self._source.confirm(change.finding.event_id)
 
     def _store(self, step: Step) -> None:
         if self.writer is None:

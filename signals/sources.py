@@ -33,6 +33,9 @@ class Source(Protocol):
 
     async def run(self, take: Take) -> None: ...
 
+    def confirm(self, event_id: str) -> None:
+        """A signal was opened on this event: make sure of its terms."""
+
     def vital_signs(self) -> dict[str, object]: ...
 
 
@@ -80,6 +83,9 @@ class Paced:
                 await asyncio.sleep(0)
             take(msgspec.structs.replace(frame, t=self.clock.now()))
 
+    def confirm(self, event_id: str) -> None:
+        """Ask nothing: what is simulated or recorded comes by itself."""
+
     def vital_signs(self) -> dict[str, object]:
         return {}
 
@@ -112,6 +118,10 @@ class Venue:
                 patience=self.patience,
             )
             await self.ingest.run()
+
+    def confirm(self, event_id: str) -> None:
+        if self.ingest:
+            self.ingest.confirm(event_id)
 
     def vital_signs(self) -> dict[str, object]:
         return self.ingest.vital_signs() if self.ingest else {}
