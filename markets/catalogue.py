@@ -61,8 +61,6 @@ _WITH_HISTORY = {
     "payout": Field.PAYOUT,
     "end_at": Field.END_AT,
 }
-MOST_ID = 80  # characters of an id that the tables hold
-MOST_CONDITION = 70
 MOST_TEXT = 300  # of a label or slug; a question may be longer
 MOST_USD = Decimal(10) ** 17
 CENT, RATE = Decimal("0.01"), Decimal("0.000001")
@@ -70,7 +68,10 @@ CENT, RATE = Decimal("0.01"), Decimal("0.000001")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one write did. `unchanged` counts markets, `refused` what the tables cannot hold."""
+    """How many rows one write wrote. `unchanged` counts markets, `changes` rows of history.
+
+    `refused` are markets that cannot be stored beside the others.
+    """
 
     events: int = 0
     markets: int = 0
@@ -87,7 +88,7 @@ class Written:
 def store(events: Iterable[EventTerms], *, seen_at: datetime) -> int:
     """Write what is new or different and return how many rows that were.
 
-    What the tables cannot hold goes to the quarantine.
+    What cannot be stored goes to the quarantine.
     """
     written = write(events, seen_at=seen_at)
     problems = Problems()
@@ -105,10 +106,10 @@ def write(events: Iterable[EventTerms], *, seen_at: datetime) -> Written:
     Rows are written in the order of their ids, so that two processes that
     write at once wait for each other instead of locking each other out.
     """
+    placed = {event.event_id: _placed(event) for event in events}
     refused: list[BadListing] = []
-    listed = {event.event_id: event for event in map(_placed, events) if _fits(event, refused)}
     claimed: dict[str, str] = {}
-    listed = {key: _fitting(listed[key], refused, claimed) for key in sorted(listed)}
+    listed = {key: _unclaimed(placed[key], refused, claimed) for key in sorted(placed)}
     known = _known_events(listed)
     wanted = {key: _event_values(event, known.get(key)) for key, event in listed.items()}
     changed = [key for key, values in wanted.items() if values != known.get(key)]
@@ -153,9 +154,6 @@ def settle(payouts: Mapping[str, Decimal | None], *, at: datetime) -> int:
     return len(news)
 
 
-# --- what can be stored ----------------------------------------------------
-
-
 def _placed(event: EventTerms) -> EventTerms:
     """Give every market an event: one that came alone is one of its own."""
     if all(market.event_id for market in event.markets):
@@ -164,49 +162,19 @@ def _placed(event: EventTerms) -> EventTerms:
     return replace(event, markets=tuple(markets))
 
 
-def _fits(event: EventTerms, refused: list[BadListing]) -> bool:
-    if _is_id(event.event_id):
-        return True
-    refused.append(BadListing("event", f"id {event.event_id[:20]!r} cannot be stored"))
-    return False
-
-
-def _fitting(event: EventTerms, refused: list[BadListing], claimed: dict[str, str]) -> EventTerms:
-    """Leave out the markets that the tables cannot hold. `claimed` has tokens by market id."""
+def _unclaimed(event: EventTerms, refused: list[BadListing], claimed: dict[str, str]) -> EventTerms:
+    """Leave out markets with a token of another one. `claimed` has the market ids by token."""
     kept = []
     for market in event.markets:
-        field = _unfit(market) or _claim(market, claimed)
-        if field:
-            market_id = market.market_id[:MOST_ID]
-            refused.append(BadListing(field, "cannot be stored", market_id=market_id))
-        else:
+        owners = {claimed.setdefault(token, market.market_id) for token in market.token_ids}
+        if owners == {market.market_id}:
             kept.append(market)
+        else:
+            reason = "another market has one of them"
+            refused.append(BadListing("clobTokenIds", reason, market_id=market.market_id))
     if len(kept) == len(event.markets):
         return event
     return replace(event, markets=tuple(kept), complete=False)
-
-
-def _unfit(market: MarketTerms) -> str:
-    if not _is_id(market.market_id):
-        return "id"
-    if len(market.condition_id) > MOST_CONDITION or not market.condition_id.isprintable():
-        return "conditionId"
-    return "" if all(map(_is_id, market.token_ids)) else "clobTokenIds"
-
-
-def _claim(market: MarketTerms, claimed: dict[str, str]) -> str:
-    """Note whose the tokens are; one of another market of this write cannot be had twice."""
-    owners = {claimed.setdefault(token, market.market_id) for token in market.token_ids}
-    return "" if owners == {market.market_id} else "clobTokenIds"
-
-
-def _is_id(value: str) -> bool:
-    return 0 < len(value) <= MOST_ID and value.isprintable()
-
-
-def _text(value: str, most: int | None = None) -> str:
-    """Return text that any database takes: PostgreSQL knows no NUL, none knows half characters."""
-    return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")[:most]
 
 
 def _usd(value: Decimal) -> Decimal:
@@ -223,13 +191,13 @@ def _known_events(listed: Mapping[str, EventTerms]) -> dict[str, Values]:
 
 def _event_values(event: EventTerms, known: Values | None) -> Values:
     values: Values = {
-        "title": _text(event.title),
-        "slug": _text(event.slug, MOST_TEXT),
+        "title": event.title,
+        "slug": event.slug[:MOST_TEXT],
         "neg_risk": event.neg_risk,
         "augmented": event.augmented,
         "closed": event.closed,
         "end_at": event.end_at,
-        "tags": [_text(tag) for tag in event.tags],
+        "tags": list(event.tags),
     }
     if event.complete or known is None:
         return values
@@ -279,10 +247,18 @@ def _wanted_markets(
         for market in event.markets:
             values = _market_values(market, conflict=conflicts.get(market.market_id, ""))
             before = known.get(market.market_id)
-            if before is not None and not event.complete:
-                values |= _better_known(event, market, before)
+            if before is not None:
+                values |= _kept_result(values, before)
+                values |= {} if event.complete else _better_known(event, market, before)
             wanted[market.market_id] = values
     return wanted
+
+
+def _kept_result(values: Values, before: Values) -> Values:
+    """Return a result that is known, where the venue says closed and does not repeat it."""
+    if before["payout"] is None or values["state"] != Market.State.CLOSED:
+        return {}
+    return {"state": before["state"], "payout": before["payout"]}
 
 
 def _better_known(event: EventTerms, market: MarketTerms, before: Values) -> Values:
@@ -298,9 +274,9 @@ def _market_values(market: MarketTerms, *, conflict: str) -> Values:
     return {
         "event_id": market.event_id,
         "condition_id": market.condition_id,
-        "question": _text(market.question),
-        "label": _text(market.label, MOST_TEXT),
-        "slug": _text(market.slug, MOST_TEXT),
+        "question": market.question,
+        "label": market.label[:MOST_TEXT],
+        "slug": market.slug[:MOST_TEXT],
         "state": _STATES[market.untradable],
         "tick_size": Decimal(market.tick) / PRICE_ONE,
         "min_size": min(Decimal(market.min_size) / SIZE_ONE, Decimal(10) ** 12),
@@ -397,7 +373,7 @@ def _known_outcomes(markets: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _pair(market: MarketTerms) -> list[tuple[str, str]]:
-    labels = (_text(label, MOST_TEXT) for label in market.outcomes)
+    labels = (label[:MOST_TEXT] for label in market.outcomes)
     return list(zip(market.token_ids, labels, strict=True))
 
 

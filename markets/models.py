@@ -125,7 +125,7 @@ class Market(models.Model):
     event = models.ForeignKey(
         Event, null=True, blank=True, on_delete=models.PROTECT, related_name="markets"
     )
-    condition_id = models.CharField(max_length=70, blank=True)
+    condition_id = models.CharField(max_length=80, blank=True)
     question = models.TextField()
     label = models.CharField(max_length=300, blank=True)
     slug = models.CharField(max_length=300, blank=True)
@@ -300,6 +300,7 @@ class SyncRun(models.Model):
         FULL = "FULL", "everything open"
         NEWS = "NEWS", "new and closed"
         RESULTS = "RESULTS", "results"
+        FILES = "FILES", "files"
 
     kind = models.CharField(max_length=8, choices=Kind.choices)
     started_at = models.DateTimeField()

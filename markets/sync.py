@@ -7,7 +7,6 @@ the venue has stopped listing is asked for by id, never just forgotten.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections import Counter
@@ -19,14 +18,13 @@ from decimal import Decimal
 from itertools import islice
 from typing import Protocol
 
-import msgspec
 from asgiref.sync import sync_to_async
 from django.db import DataError, IntegrityError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from markets import catalogue
 from markets.clob_listing import as_gamma, is_clob_page
-from markets.listing import BadListing, EventTerms, read_page
+from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.models import Market, SyncRun
 
 log = logging.getLogger(__name__)
@@ -103,37 +101,41 @@ class Tally:
             vanished=dict(self.vanished),
         )
 
-    def take(self, body: bytes) -> tuple[EventTerms, ...]:
-        """Store one page of Gamma's events or markets, or of the CLOB's markets.
+    def take(self, body: bytes) -> None:
+        """Store what one body tells: a page of Gamma's events or markets, or of the CLOB's."""
+        self.take_page(self.decoded(body))
 
-        Return what it told of for the first time in this pass.
-        """
+    def take_page(self, page: object) -> None:
+        """Store what a page tells for the first time in this pass."""
         close_old_connections()
         self._counts["pages"] += 1
-        fresh = tuple(self._fresh(self.read(body)))
-        for group in _groups(fresh):
+        for group in _groups(self._fresh(self.read(page))):
             self._write(group)
-        return fresh
 
-    def read(self, body: bytes) -> tuple[EventTerms, ...]:
-        rejected: list[BadListing] = []
-        events: tuple[EventTerms, ...] = ()
+    def decoded(self, body: bytes) -> object:
+        """Return the page, or an empty one where the body is none; that is counted."""
         try:
-            page = _decoded(body)
-            if is_clob_page(page):
-                events = self._settle_known(
-                    read_page(as_gamma(page, rejected=rejected), rejected=rejected)
-                )
-            else:
-                events = read_page(page, rejected=rejected)
-        except (BadListing, ValueError, RecursionError) as error:
-            rejected.append(_named(error))
-        self.reject(rejected)
-        return events
+            return decode_page(body)
+        except BadListing as bad:
+            self.reject([bad])
+            return []
 
-    def _settle_known(self, events: Iterable[EventTerms]) -> tuple[EventTerms, ...]:
+    def read(self, page: object) -> tuple[EventTerms, ...]:
+        """Return the page's events; what cannot be understood is counted."""
+        rejected: list[BadListing] = []
+        try:
+            if is_clob_page(page):
+                spelled = as_gamma(page, rejected=rejected)
+                return self._settle_known(read_page(spelled, rejected=rejected))
+            return read_page(page, rejected=rejected)
+        except BadListing as bad:
+            rejected.append(bad)
+            return ()
+        finally:
+            self.reject(rejected)
+
+    def _settle_known(self, events: tuple[EventTerms, ...]) -> tuple[EventTerms, ...]:
         """Take only results for markets that Gamma has told more of; return the others."""
-        events = tuple(events)
         conditions = [market.condition_id for event in events for market in event.markets]
         known = catalogue.known_conditions(conditions)
         found: dict[str, Decimal | None] = {}
@@ -212,18 +214,6 @@ def _refused(event: EventTerms, error: Exception) -> Iterator[BadListing]:
         yield BadListing("event", reason)
 
 
-def _named(error: Exception) -> BadListing:
-    return error if isinstance(error, BadListing) else BadListing("page", "is not JSON")
-
-
-def _decoded(body: bytes) -> object:
-    """Read JSON; the slow way takes half characters, with which one title spoils a whole page."""
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return json.loads(body)
-
-
 def _groups(events: Iterable[EventTerms]) -> Iterator[tuple[EventTerms, ...]]:
     """Cut into groups of whole events with about `AT_ONCE` markets."""
     group: list[EventTerms] = []
@@ -277,6 +267,14 @@ async def results(venue: Venue, *, at: datetime) -> SyncResult:
         async for page in venue.markets_by_condition(conditions, closed=True):
             await in_database(tally.take, page)
         await in_database(_checked, list(due), at)
+    return tally.result()
+
+
+async def files(pages: Iterable[object], *, at: datetime) -> SyncResult:
+    """Take over pages that were kept: lists of objects of Gamma, or pages of the CLOB."""
+    async with _run(SyncRun.Kind.FILES, at) as tally:
+        for page in pages:
+            await in_database(tally.take_page, page)
     return tally.result()
 
 
@@ -375,13 +373,14 @@ async def _new_events(venue: Venue, tally: Tally) -> list[str]:
 
 def _unknown(body: bytes, tally: Tally) -> tuple[list[str], bool]:
     """Return the events of the page's markets that are not stored, and whether any has none."""
-    events = tally.read(body)
+    page = tally.decoded(body)
+    events = tally.read(page)
     ids = {market.market_id: market.event_id for event in events for market in event.markets}
     stored = set(Market.objects.filter(pk__in=ids).values_list("id", flat=True))
     new = {pk: event_id for pk, event_id in ids.items() if pk not in stored}
     alone = any(event_id is None for event_id in new.values())
     if alone:
-        tally.take(body)
+        tally.take_page(page)
     return list(dict.fromkeys(event_id for event_id in new.values() if event_id)), alone
 
 
