@@ -58,11 +58,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Of the same literals at most one holds (`most`), at least one (`least`), or both."""
+    """One fact, or two about the same literals: at most one of them holds, at least one."""
 
-    literals: tuple[Literal0, ...]
-    most: bool
-    least: bool
+    facts: tuple[Fact, ...]
 
 
 Shape = Order | Partition | None
@@ -124,8 +122,7 @@ def _states(
 def _partition(facts: Sequence[Fact]) -> Partition | None:
     if not facts or len({frozenset(fact.literals) for fact in facts}) != 1:
         return None
-    sides = {fact.most for fact in facts}
-    return Partition(facts[0].literals, most=True in sides, least=False in sides)
+    return Partition(tuple(facts))
 
 
 # --- orders --------------------------------------------------------------------------

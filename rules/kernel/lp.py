@@ -18,7 +18,13 @@ from markets.fills import shares
 from rules.kernel.finding import Certificate, Finding, Limits, MarketView, usd
 from rules.kernel.known import Contradiction, Known, States, known_of
 from rules.kernel.plans import Offer, Plan, finding_of, gates_of, offer, price_plan, state_text
-from rules.kernel.program import Exposure, Worst, best_sizes, exposure_of, worst_of
+from rules.kernel.program import (
+    Exposure,
+    best_sizes,
+    exposure_of,
+    least_of,
+    worst_state,
+)
 from rules.kernel.proofs import steps_of
 from rules.kernel.relations import Relation, State, connected_sets, kind_of
 
@@ -103,10 +109,10 @@ def _plan(known: Known, offers: Sequence[Offer], limits: Limits) -> Plan | None:
     budget = None if limits.capital is None else float(limits.capital)
     sizes = best_sizes(known, offers, budget)
 
-    def worst(lots: Sequence[int]) -> int:
-        return worst_of(known, offers, lots).payoff
+    def least(lots: Sequence[int]) -> int:
+        return least_of(known, exposure_of(known, offers, lots)).payoff
 
-    return price_plan(offers, sizes, payoff_of=worst, capital=limits.capital)
+    return price_plan(offers, sizes, payoff_of=least, capital=limits.capital)
 
 
 # --- what is told --------------------------------------------------------------------
@@ -114,20 +120,20 @@ def _plan(known: Known, offers: Sequence[Offer], limits: Limits) -> Plan | None:
 
 def _finding(known: Known, plan: Plan, *, at: datetime, limits: Limits) -> Finding:
     events = {each.terms.event_id for each in plan.offers}
-    worst = worst_of(known, plan.offers, plan.sizes)
+    exposure = exposure_of(known, plan.offers, plan.sizes)
     finding = finding_of(
         plan,
         kind=kind_of(known.relations),
         event_id=events.pop() if len(events) == 1 else None,
-        worst_state=_state_text(known, plan, worst.state),
+        worst_state=_state_text(known, plan, worst_state(known, exposure)),
         states=known.count,
         at=at,
         limits=limits,
         gates=[gate for relation in known.relations for gate in relation.gates],
         conditions=(GIVEN_NO_VOID,),
     )
-    certificate = _proven(finding.certificate, known, plan, worst)
-    return replace(finding, certificate=certificate, facts=_void(known, plan))
+    certificate = _proven(finding.certificate, known, plan, exposure)
+    return replace(finding, certificate=certificate, facts=_void(known, plan, exposure))
 
 
 def _state_text(known: Known, plan: Plan, state: State) -> str:
@@ -139,25 +145,24 @@ def _state_text(known: Known, plan: Plan, state: State) -> str:
     return ", ".join(sorted(texts))
 
 
-def _proven(certificate: Certificate, known: Known, plan: Plan, worst: Worst) -> Certificate:
+def _proven(certificate: Certificate, known: Known, plan: Plan, exposure: Exposure) -> Certificate:
     """Add the payoff of each state that makes a difference, or the steps of a proof."""
     if known.states is None:
-        return replace(certificate, proof=steps_of(worst.proof, known.members))
+        return replace(certificate, proof=steps_of(least_of(known, exposure).proof, known.members))
     used = sorted({known.position[each.terms.market_id] for each in plan.offers})
     rows, first = np.unique(known.states[:, used], axis=0, return_index=True)
     if len(rows) > TABLE_ROWS:
         return certificate
-    paid = exposure_of(known, plan.offers, plan.sizes).paid(known.states[first])
+    paid = exposure.paid(known.states[first])
     texts = (_state_text(known, plan, tuple(map(bool, known.states[row]))) for row in first)
     table = sorted((shares(int(payoff)), text) for payoff, text in zip(paid, texts, strict=True))
     return replace(certificate, table=tuple((text, payoff) for payoff, text in table))
 
 
-def _void(known: Known, plan: Plan) -> tuple[tuple[str, str], ...]:
+def _void(known: Known, plan: Plan, exposure: Exposure) -> tuple[tuple[str, str], ...]:
     """Say what is left in the worst state if one of the markets pays both sides one half."""
     if known.states is None:
         return ()
-    exposure = exposure_of(known, plan.offers, plan.sizes)
     positions = {known.position[each.terms.market_id] for each in plan.offers}
     worst = min(_paid_if_void(exposure, known.states, position) for position in positions)
     return (("payoff_if_one_void", usd(worst)),)

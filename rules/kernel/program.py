@@ -36,15 +36,14 @@ class SolverFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
-    """The least that orders pay, in 1e-6 shares, and a state in which they do.
+class Least:
+    """The least that orders pay, in 1e-6 shares.
 
-    `proof` is empty where the states are listed; otherwise its steps prove the
-    payoff, which may then be less than what that state pays.
+    Where the states are not listed, the steps of `proof` show that it is no less;
+    the worst state may then pay more.
     """
 
     payoff: int
-    state: State
     proof: tuple[Step, ...] = ()
 
 
@@ -102,14 +101,20 @@ def best_sizes(known: Known, offers: Sequence[Offer], budget: float | None) -> l
     return [min(unit, depth_of(each.ladder)) for unit, each in zip(units, offers, strict=True)]
 
 
-def worst_of(known: Known, offers: Sequence[Offer], lots: Sequence[int]) -> Worst:
-    """Return the worst of all possible outcomes for orders in whole lots, exactly."""
-    exposure = exposure_of(known, offers, lots)
+def least_of(known: Known, exposure: Exposure) -> Least:
+    """Return what is paid in the worst of all possible states, exactly."""
+    if known.states is not None:
+        return Least(int(exposure.paid(known.states).min()))
+    steps = _proof(known, exposure.net)
+    return Least(int(exposure.no.sum()) + bound(steps, exposure.net), steps)
+
+
+def worst_state(known: Known, exposure: Exposure) -> State:
+    """Return a state that pays the least."""
     if known.states is None:
-        return _worst_by_facts(known, exposure)
-    paid = exposure.paid(known.states)
-    worst = int(paid.argmin())
-    return Worst(int(paid[worst]), tuple(map(bool, known.states[worst])))
+        return _searched(known, exposure.net)
+    worst = known.states[int(exposure.paid(known.states).argmin())]
+    return tuple(map(bool, worst))
 
 
 def exposure_of(known: Known, offers: Sequence[Offer], lots: Sequence[int]) -> Exposure:
@@ -305,12 +310,6 @@ def _inside(known: Known) -> _Rows:
 # --- the worst state where there are too many to list --------------------------------
 
 
-def _worst_by_facts(known: Known, exposure: Exposure) -> Worst:
-    steps = _proof(known, exposure.net)
-    state = _worst_state(known, exposure.net)
-    return Worst(int(exposure.no.sum()) + bound(steps, exposure.net), state, steps)
-
-
 def bound(steps: Sequence[Step], exposure: Sequence[int] | Ints) -> int:
     """Return what exposures pay at least, given facts with multipliers, in 1e-6 shares.
 
@@ -348,7 +347,7 @@ def _proof(known: Known, exposure: Ints) -> tuple[Step, ...]:
     return tuple((f, weight) for f, weight in zip(known.facts, weights, strict=True) if weight)
 
 
-def _worst_state(known: Known, exposure: Ints) -> State:
+def _searched(known: Known, exposure: Ints) -> State:
     row, column, value, least = _multipliers(known.facts)
     count = len(known.members)
     answer = _milp(

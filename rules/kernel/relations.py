@@ -22,7 +22,7 @@ PAIRS = frozenset({"implies", "complement"})  # relations of exactly two markets
 Basis = Literal["", "date", "threshold"]
 
 MAX_STATES = 100_000
-_NODES_PER_STATE = 200  # how far a search may go astray before it is given up
+_NODES_PER_STATE = 50  # how far a search may go astray before it is given up
 
 Literal0 = tuple[int, bool]  # position of a market in its set, truth of its outcome 0
 Clause = tuple[Literal0, ...]  # at least one of these holds
