@@ -272,6 +272,10 @@ class Book:
                     bids[price] = size
                     if price > best_bid:
                         best_bid = price
+                    # A price has one side: an order may take a level whole and rest there with
+                    # what is left, which the venue tells by this one entry.
+                    if price >= best_ask and asks.pop(price, None) is not None:
+                        best_ask = min(asks, default=NO_ASK)
             elif size == "0" or _is_zero(size):
                 if asks.pop(price, None) is not None and price == best_ask:
                     best_ask = min(asks, default=NO_ASK)
@@ -279,6 +283,8 @@ class Book:
                 asks[price] = size
                 if price < best_ask:
                     best_ask = price
+                if price <= best_bid and bids.pop(price, None) is not None:
+                    best_bid = max(bids, default=NO_BID)
         if change is None:
             if message.price_changes is None:
                 raise BadValue("price_changes", "")

@@ -82,6 +82,12 @@ class Oracle:
             (token, side): {} for token in (0, 1) for side in ("BUY", "SELL")
         }
 
+    def rest(self, token: int, side: str, price: Decimal, size: str) -> None:
+        """An order rests at a price, where its other side can have nothing left."""
+        if Decimal(size):
+            self.set(token, OTHER_SIDE[side], price, "0")
+        self.set(token, side, price, size)
+
     def set(self, token: int, side: str, price: Decimal, size: str) -> None:
         for outcome, way, level in (
             (token, side, price),
@@ -161,7 +167,7 @@ def entries_of(told_changes: list[Any], oracle: Oracle) -> list[dict[str, str]]:
     """Tell the oracle a frame's changes and return its entries, their touch still open."""
     entries = []
     for token, side, price, size, spell, shape in told_changes:
-        oracle.set(token, side, price, size)
+        oracle.rest(token, side, price, size)
         own = entry(token, side, spell(price), size)
         other = entry(1 - token, OTHER_SIDE[side], text(1 - price), size)
         entries += {
@@ -318,7 +324,7 @@ def test_every_frame_of_three_entries_does_what_each_entry_says(levels: Any) -> 
             for price, size in rows:
                 oracle.set(0, side, Decimal(price), size)
         for token, side, price, size in entries:
-            oracle.set(token, side, Decimal(price), size)
+            oracle.rest(token, side, Decimal(price), size)
 
         apply(book, change(*(entry(*each) for each in entries)))
 
@@ -586,11 +592,32 @@ def test_a_side_can_be_empty_and_says_so() -> None:
 def test_bid_at_or_over_ask_is_crossed_until_it_is_not() -> None:
     book = fresh()
 
-    assert apply(book, change(entry(0, "BUY", "0.6", "5")))
+    assert apply(book, change(entry(0, "BUY", "0.7", "5")))
     assert (book.state, book.evaluable) == ("crossed", False)
 
-    assert apply(book, change(entry(1, "BUY", "0.4", "0", best_bid="0", best_ask="0.4")))
+    assert apply(book, change(entry(1, "BUY", "0.4", "0", best_bid="0", best_ask="0.3")))
     assert (book.state, book.evaluable, book.ask) == ("fresh", True, NO_ASK)
+
+
+@pytest.mark.parametrize(
+    ("entries", "touch"),
+    [
+        ([(0, "BUY", "0.6", "5")], (6_000, 6_500)),
+        ([(1, "SELL", "0.4", "5"), (0, "BUY", "0.6", "5")], (6_000, 6_500)),
+        ([(0, "SELL", "0.4", "5")], (3_500, 4_000)),
+        ([(0, "SELL", "0.4", "5"), (0, "BUY", "0.4", "0")], (3_500, 4_000)),
+        ([(0, "SELL", "0.4", "5"), (0, "BUY", "0.4", "1")], (4_000, 6_000)),
+    ],
+)
+def test_an_order_that_takes_a_whole_level_rests_at_its_price(
+    entries: list[tuple[int, str, str, str]], touch: tuple[int, int]
+) -> None:
+    book = fresh((("0.35", "5"), ("0.4", "10")), (("0.65", "3"), ("0.6", "20")))
+
+    apply(book, change(*(entry(*each) for each in entries)))
+
+    assert (book.bid, book.ask, book.state) == (*touch, "fresh")
+    assert not book.bids.keys() & book.asks.keys()
 
 
 def test_a_crossed_snapshot_is_not_evaluable() -> None:
