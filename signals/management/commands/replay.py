@@ -48,10 +48,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             recording = Recording(options["file"])
+            rules = rules_of(recording)
         except (OSError, NotARecording) as error:
             self.stderr.write(f"replay: {error}")
             sys.exit(DATA_MISSING)
-        pipeline = Pipeline(rules_of(recording))
+        pipeline = Pipeline(rules)
         recording.problems = pipeline.problems
         opened = 0
         for change in changes_of(pipeline, paced(recording, options["speed"])):
