@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import httpx
@@ -427,10 +428,12 @@ def test_new_markets_are_announced_listed_and_sent_to_those_who_subscribed_ahead
             venue.order(skip=_until_the_round_ends() - 26)
 
             news = _ahead(venue, feed)
+            early = get(venue, "/book", token_id=news["assets_ids"][0])
             feed.say(operation="subscribe", assets_ids=news["assets_ids"])
             venue.order(skip=3)
             snapshot = feed.until(lambda heard: _is_shown(heard, news["assets_ids"]), seconds=15)
 
+            assert early.status_code == 404
             assert get(venue, "/book", token_id=news["assets_ids"][0]).status_code == 200
             assert get(venue, f"/markets/{news['id']}").json()["question"] == news["question"]
             assert snapshot
@@ -442,12 +445,12 @@ def _until_the_round_ends() -> float:
 
 def _ahead(venue: VenueClient, feed: Feed) -> dict[str, Any]:
     """Step towards the end of the round until the next one is announced."""
-    for _ in range(26):
+    for _ in range(52):
         heard = feed.listen(0.1)
         announced = [message for message in heard if message["event_type"] == "new_market"]
         if announced:
             return announced[0]
-        venue.order(skip=1)
+        venue.order(skip=0.5)
     raise AssertionError("no new market")
 
 
@@ -500,10 +503,16 @@ def test_it_listens_on_loopback_only(shared: VenueClient):
 
 
 def test_connections_are_kept_between_requests(shared: VenueClient):
-    with socket.create_connection(("127.0.0.1", shared.port)) as plain:
-        for _ in range(2):
-            plain.sendall(b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert plain.recv(1_000).startswith(b"HTTP/1.1 200 OK\r\n")
+    talk = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=5)
+    with closing(talk):
+        talk.request("GET", "/ok")
+        first, plain = talk.getresponse().read(), talk.sock
+
+        talk.request("GET", "/ok")
+        second = talk.getresponse().read()
+
+        assert first == second == b'"OK"'
+        assert talk.sock is plain
 
 
 @pytest.mark.parametrize("head", [b"hello", b"GET /ok HTTP/1.1\r\nContent-Length: -1"])

@@ -78,7 +78,7 @@ def some_tokens(venue: VenueClient) -> list[str]:
 def test_every_fault_says_what_it_does_and_what_a_good_client_does():
     rows = table()
 
-    assert len(rows) == len(FAULTS) == 26
+    assert len(rows) == len(FAULTS) == 29
     assert all(len(row["does"]) > 40 and len(row["a_good_client"]) > 40 for row in rows)
 
 
@@ -154,6 +154,26 @@ def test_restart_425_then_post_only(venue: VenueClient):
 
 def _unless(answer: httpx.Response, status: int) -> httpx.Response | None:
     return None if answer.status_code == status else answer
+
+
+def test_cancel_only_503_names_the_mode(venue: VenueClient):
+    venue.fault("cancel_only_503")
+
+    answer = post(venue, "/books", [])
+
+    assert answer.status_code == 503
+    assert "cancel-only" in answer.json()["error"]
+    assert get(venue, "/markets/keyset").status_code == 200
+
+
+def test_errors_5xx_come_in_three_kinds(venue: VenueClient):
+    venue.fault("errors_5xx")
+
+    answers = [get(venue, "/ok") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [500, 502, 503]
+    assert answers[1].headers["content-type"] == "text/html"
+    assert answers[2].content == b""
 
 
 def test_html_403_meets_rest_and_handshakes(venue: VenueClient):
@@ -257,6 +277,20 @@ def test_silent_socket_can_meet_one_connection(venue: VenueClient):
         other.until(of("price_change"))
 
         assert one.listen(0.2) == []
+
+
+def test_blackhole_answers_nothing_not_even_ping(venue: VenueClient):
+    with Feed(venue, some_tokens(venue)) as feed:
+        feed.until(of("price_change"))
+        venue.fault("blackhole")
+        feed.settle()
+
+        feed.say("PING")
+        heard = feed.listen(0.4)
+
+        assert (heard, feed.texts) == ([], [])
+        venue.clear()
+        feed.until(lambda _: feed.texts == ["PONG"])
 
 
 def test_dead_asset_is_silent_while_rest_moves_on(venue: VenueClient):

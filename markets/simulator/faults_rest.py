@@ -116,6 +116,47 @@ class Restart425ThenPostOnly(_Rest):
         return replace(told(body, 503), headers=(("Retry-After", str(wait)),))
 
 
+class CancelOnly503(_Rest):
+    """The venue takes cancellations only: 503 on calls about books, terms and orders.
+
+    A good client pauses execution, names the mode, and goes on watching by the WebSocket.
+    """
+
+    name = "cancel_only_503"
+
+    def rest(self, request: Request, reply: Reply) -> Reply:
+        """Refuse what the matching engine would answer."""
+        meant = request.path.startswith(MATCHING)
+        return super().rest(request, reply) if meant else reply
+
+    def spoil(self, reply: Reply) -> Reply:
+        """Name the mode."""
+        return error(503, "Trading is currently cancel-only. New orders are not accepted.")
+
+
+class Errors5xx(_Rest):
+    """Every REST call fails: in turn 500 with JSON, 502 with HTML, 503 with nothing.
+
+    A good client asks again with growing pauses, opens its breaker, and parses none of it.
+    """
+
+    name = "errors_5xx"
+
+    async def begin(self) -> None:
+        """Start counting."""
+        self._turn = 0
+
+    def spoil(self, reply: Reply) -> Reply:
+        """Fail."""
+        self._turn += 1
+        failures = (
+            error(500, "Internal server error"),
+            Reply(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", kind="text/html"),
+            Reply(503, b""),
+        )
+        return failures[(self._turn - 1) % len(failures)]
+
+
 class Html403(_Rest):
     """A proxy in front of the venue answers 403 with an HTML page, WebSocket handshakes too.
 
@@ -223,6 +264,6 @@ def _bomb() -> bytes:
 
 
 KINDS = (
-    Drip, Slow, RateLimit429, Restart425ThenPostOnly, Html403, GzipBomb, EndlessBody,
-    TruncatedBody, GhostBook,
+    Drip, Slow, RateLimit429, Restart425ThenPostOnly, CancelOnly503, Errors5xx, Html403, GzipBomb,
+    EndlessBody, TruncatedBody, GhostBook,
 )  # fmt: skip

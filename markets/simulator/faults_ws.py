@@ -61,6 +61,31 @@ class SilentSocket(_OnConnections):
         return () if self.meets(socket) else (body,)
 
 
+class Blackhole(_OnConnections):
+    """Open connections get no more data and no PONG, but stay connected: the wire is dead.
+
+    New connections are well. `target`: one connection's number.
+
+    A good client pings after 10 s without a frame, reconnects after 20 s, shows the feed as
+    degraded and approves nothing on books that old.
+    """
+
+    name = "blackhole"
+
+    async def end(self) -> None:
+        """Hear what the clients said meanwhile."""
+        for number in self._met:
+            if socket := self.venue.hub.sockets.get(number):
+                socket.read_on()
+
+    def frames(self, socket: Socket, market: str, body: bytes) -> Sequence[bytes]:
+        """Swallow the message, and stop to listen."""
+        if not self.meets(socket):
+            return (body,)
+        socket.stop_reading()
+        return ()
+
+
 class DeadAsset(Fault):
     """One market sends nothing any more while all others do; /books shows it moving on.
 
@@ -300,6 +325,6 @@ class RefuseConnections(Fault):
 
 
 KINDS = (
-    SilentSocket, DeadAsset, ResetMidFrame, OversizedFirstFrame, NoSnapshot, DuplicateFrames,
-    SwappedFrames, MalformedFrames, Flapping, RefuseConnections,
+    SilentSocket, Blackhole, DeadAsset, ResetMidFrame, OversizedFirstFrame, NoSnapshot,
+    DuplicateFrames, SwappedFrames, MalformedFrames, Flapping, RefuseConnections,
 )  # fmt: skip

@@ -147,10 +147,16 @@ class Venue:
     ) -> None:
         """Be open until `stop` or the end of the duration. Raises UnknownFault, BadTarget."""
         await self.open_door()
-        for name in self.settings.faults:
-            await self.switchboard.on(name, seconds=None, target=None)
-        if opened:
-            opened(self)
+        try:
+            for name in self.settings.faults:
+                await self.switchboard.on(name, seconds=None, target=None)
+            if opened:
+                opened(self)
+            await self._be_open(stop)
+        finally:
+            await self._shut()
+
+    async def _be_open(self, stop: asyncio.Event) -> None:
         live = asyncio.create_task(self._live())
         ended = asyncio.create_task(stop.wait())
         try:
@@ -162,7 +168,6 @@ class Venue:
         finally:
             for task in (live, ended):
                 task.cancel()
-            await self._shut()
 
     async def _shut(self) -> None:
         await self.switchboard.clear()
@@ -195,7 +200,7 @@ class Venue:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
     ) -> None:
         while request := await read_request(reader):
-            self.requests[request.path] += 1
+            self.requests["/".join(request.path.split("/", 2)[:2])] += 1
             if request.path == CONTROL_PATH:
                 self._controls.add(task)
                 reply = await control(self, request)
@@ -234,7 +239,7 @@ class Venue:
                  "queued": one.queued}
                 for one in self.hub.sockets.values()
             ],
-            "requests": dict(self.requests.most_common(50)),
+            "requests": dict(self.requests),
             "faults_on": [fault.name for fault in self.switchboard.active],
             "outages": self.switchboard.told(),
         }  # fmt: skip

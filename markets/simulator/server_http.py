@@ -102,13 +102,14 @@ def _parse(raw: bytes) -> Request:
 async def write_reply(writer: asyncio.StreamWriter, reply: Reply) -> bool:
     """Deliver a reply; False when the connection cannot be used again."""
     await asyncio.sleep(reply.wait)
-    writer.write(_head(reply))
     if reply.endless:
+        writer.write(_head(reply))
         await _pour(writer, reply.body)
-    if reply.drip:
+    elif reply.drip:
+        writer.write(_head(reply))
         await _drip(writer, reply)
     else:
-        writer.write(reply.body[: reply.sent])
+        writer.write(_head(reply) + reply.body[: reply.sent])
     await writer.drain()
     if reply.sent is not None:
         writer.close()

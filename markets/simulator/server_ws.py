@@ -84,6 +84,15 @@ class Socket:
         transport.write(packet)
         self.sent += 1
 
+    def stop_reading(self) -> None:
+        """Leave what the client says in its socket, pings included."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def read_on(self) -> None:
+        """Answer what has piled up meanwhile."""
+        if not self._writer.transport.is_closing():
+            self._writer.transport.resume_reading()  # type: ignore[attr-defined]
+
     def cut(self) -> None:
         """End the connection without a word."""
         self._writer.transport.abort()

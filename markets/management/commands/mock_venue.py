@@ -25,7 +25,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=8700, help="0: any free one")
-        parser.add_argument("--events", type=int, default=60, help="events that trade")
+        parser.add_argument("--events", type=int, default=60, help="that trade; 4 markets in each")
         parser.add_argument("--seed", type=int, default=1)
         parser.add_argument("--rate", type=float, default=150.0, help="messages per second")
         parser.add_argument("--markets", type=int, default=0, help="listed beside, not trading")
