@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from markets.books import Books
 from markets.ingest import Followed
+from markets.recording import Recording
 from rules.engine import ActiveRule
 from rules.load import enabled_definitions
 from signals import store
@@ -22,6 +24,17 @@ from signals.sources import Clock, Paced, Source, Venue, recorded, simulated
 from signals.writer import Writer
 
 log = logging.getLogger(__name__)
+
+
+def check_source(name: str) -> None:
+    """Raise `ImproperlyConfigured` for what is no source.
+
+    Raises `NotARecording` or OSError for a file that cannot be replayed.
+    """
+    if name.startswith("replay:"):
+        Recording(Path(name.removeprefix("replay:")))
+    elif name not in ("mock", "real"):
+        raise ImproperlyConfigured(f"DATA_SOURCE={name!r} must be mock, real or replay:FILE")
 
 
 def source_of(name: str, *, clock: Clock, books: Books) -> Source:
@@ -93,6 +106,7 @@ class LiveThread(threading.Thread):
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        check_source(self.source)  # before anything is written
         rules = await asyncio.to_thread(self._prepare)
         clock = Clock()
         self.live = Live(rules, clock=clock, writer=self._writer, recording=self.recording)
@@ -101,13 +115,17 @@ class LiveThread(threading.Thread):
         await self.live.run(source, stop=self._stopping)
 
     def _prepare(self) -> tuple[ActiveRule, ...]:
-        if self._writer:
-            store.close_lost(at=datetime.now(UTC))
-            self._writer.start()
-        return active_rules()
+        try:
+            if self._writer:
+                store.close_lost(at=datetime.now(UTC))
+                self._writer.start()
+            return active_rules()
+        finally:
+            connections.close_all()  # this thread is not ours and needs none again
 
     def stop(self) -> None:
         """Ask the thread to end; it stores what it has first. Join it to wait."""
         self._ready.wait(FINISH_SECONDS)
-        if self._loop and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._loop:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._stopping.set)

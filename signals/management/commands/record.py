@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from signals.management.commands.stream import run_until_stopped
+from signals.management.commands.stream import exit_code, run_until_stopped
 from signals.running import LiveThread
 
 
@@ -27,11 +27,14 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one object at the end")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        folder = options["out"].parent
+        if not folder.is_dir():
+            raise CommandError(f"--out {options['out']}: there is no folder {folder}", returncode=2)
         thread = LiveThread(options["source"], recording=options["out"], store=False)
         run_until_stopped(thread, seconds=options["seconds"])
         if thread.failed or thread.live is None:
             self.stderr.write(f"record ended: {thread.failed}")
-            sys.exit(3)
+            sys.exit(exit_code(thread.failed))
         told = {
             "file": str(options["out"]),
             "frames": thread.live.pipeline.frames,

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
+from markets.recording import NotARecording
 from signals.running import LiveThread
+
+USAGE, UNREACHABLE, DATA_MISSING = 2, 3, 4
 
 
 class Command(BaseCommand):
@@ -29,7 +33,14 @@ class Command(BaseCommand):
         run_until_stopped(thread, seconds=options["seconds"])
         if thread.failed:
             self.stderr.write(f"stream ended: {thread.failed}")
-            sys.exit(3)
+            sys.exit(exit_code(thread.failed))
+
+
+def exit_code(error: BaseException | None) -> int:
+    """Return what a failure is by the contract of our commands."""
+    if isinstance(error, ImproperlyConfigured):
+        return USAGE
+    return DATA_MISSING if isinstance(error, NotARecording | FileNotFoundError) else UNREACHABLE
 
 
 def run_until_stopped(thread: LiveThread, *, seconds: float | None) -> None:
