@@ -114,7 +114,8 @@ def write(events: Iterable[EventTerms], *, seen_at: datetime) -> Written:
     wanted = {key: _event_values(event, known.get(key)) for key, event in listed.items()}
     changed = [key for key, values in wanted.items() if values != known.get(key)]
     _upsert(Event, {key: wanted[key] for key in changed}, _EVENT_FIELDS, seen_at)
-    markets = _write_markets(listed, old_events=frozenset(known), seen_at=seen_at)
+    whole_before = frozenset(key for key in known if listed[key].complete)
+    markets = _write_markets(listed, old_events=whole_before, seen_at=seen_at)
     return replace(markets, events=len(changed), refused=tuple(refused))
 
 
@@ -399,7 +400,10 @@ def _leg_history(
     old_events: frozenset[str],
     at: datetime,
 ) -> Iterable[TermsChange]:
-    """Tell what was added to, renamed in or moved out of an event that we knew."""
+    """Tell what was added to, renamed in or moved out of an event.
+
+    `old_events` were known and are told of whole: what is new there was added.
+    """
     for pk, after in changed.items():
         before, event_id = known.get(pk), after["event_id"]
         old, new = _leg_name(pk, before), _leg_name(pk, after)

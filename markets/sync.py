@@ -19,11 +19,12 @@ from itertools import islice
 from typing import Protocol
 
 from asgiref.sync import sync_to_async
-from django.db import DataError, IntegrityError, OperationalError, close_old_connections
+from django.db import DataError, IntegrityError, OperationalError
 from django.utils import timezone
 
 from markets import catalogue
 from markets.clob_listing import as_gamma, is_clob_page
+from markets.connections import drop_dead_connections
 from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.models import Market, SyncRun
 
@@ -49,16 +50,17 @@ class Venue(Protocol):
 class SyncResult:
     """What one pass did.
 
-    `events` and `markets` are those the venue told of, each counted once;
-    `stored` the rows written for them. `rejected` are objects that could not be
-    stored, by reason; `vanished` the markets that were not listed any more, by
-    what asking for them by id gave.
+    `events` and `markets` are those the venue told of, each counted once, and
+    `repeated` markets told of again; `stored` are the rows written for them.
+    `rejected` are objects that could not be stored, by reason; `vanished` the
+    markets that were not listed any more, by what asking for them by id gave.
     """
 
     kind: str
     pages: int
     events: int
     markets: int
+    repeated: int
     stored: int
     unchanged: int
     changes: int
@@ -94,6 +96,7 @@ class Tally:
             pages=counts["pages"],
             events=len(self.events),
             markets=len(self.markets),
+            repeated=counts["repeated"],
             stored=counts["stored"],
             unchanged=counts["unchanged"],
             changes=counts["changes"],
@@ -107,7 +110,7 @@ class Tally:
 
     def take_page(self, page: object) -> None:
         """Store what a page tells for the first time in this pass."""
-        close_old_connections()
+        drop_dead_connections()
         self._counts["pages"] += 1
         for group in _groups(self._fresh(self.read(page))):
             self._write(group)
@@ -173,6 +176,7 @@ class Tally:
         """Leave out what this pass has had: a row may move between two pages of a walk."""
         for event in events:
             ids = {market.market_id for market in event.markets}
+            self._counts["repeated"] += len(event.markets) - len(ids - self.markets)
             if event.event_id in self.events and ids <= self.markets:
                 continue
             self.events.add(event.event_id)
@@ -191,6 +195,7 @@ class Tally:
             for event in events:
                 self._write((event,))
             return
+        self.markets -= {bad.market_id for bad in written.refused}
         self.reject(written.refused)
         self._counts.update(
             stored=written.rows, unchanged=written.unchanged, changes=written.changes
@@ -202,7 +207,7 @@ def _patiently(events: tuple[EventTerms, ...], at: datetime) -> catalogue.Writte
     try:
         return catalogue.write(events, seen_at=at)
     except OperationalError:
-        close_old_connections()
+        drop_dead_connections()
         return catalogue.write(events, seen_at=at)
 
 
@@ -301,7 +306,7 @@ def _begin(kind: SyncRun.Kind, at: datetime) -> SyncRun:
 
 
 def _end(run: SyncRun, tally: Tally, error: str) -> None:
-    close_old_connections()
+    drop_dead_connections()
     result = tally.result()
     run.ended_at = timezone.now()
     run.pages, run.events, run.markets = result.pages, result.events, result.markets

@@ -15,10 +15,10 @@ from datetime import timedelta
 from asgiref.sync import async_to_sync
 from celery import shared_task
 from django.conf import settings
-from django.db import close_old_connections
 from django.utils import timezone
 
 from markets import lease, sync, watch
+from markets.connections import drop_dead_connections
 from markets.models import Quote, SyncRun, TermsChange, Tick
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueHttp
@@ -68,7 +68,7 @@ def prune_ticks(**_: object) -> int:
 
     A few markets at a time: no other writer has to wait for the whole of it.
     """
-    close_old_connections()
+    drop_dead_connections()
     oldest = timezone.now() - timedelta(days=settings.TICKS_KEPT_DAYS)
     quoted = list(Quote.objects.order_by("pk").values_list("pk", flat=True))
     deleted = 0
@@ -81,7 +81,7 @@ def prune_ticks(**_: object) -> int:
 @shared_task
 def prune_catalogue(**_: object) -> int:
     """Delete old rows about passes and changed terms; return how many."""
-    close_old_connections()
+    drop_dead_connections()
     at = timezone.now()
     runs, _rows = SyncRun.objects.filter(started_at__lt=at - RUNS_KEPT).delete()
     changes, _rows = TermsChange.objects.filter(at__lt=at - CHANGES_KEPT).delete()
@@ -89,6 +89,15 @@ def prune_catalogue(**_: object) -> int:
 
 
 # --- asking the venue ------------------------------------------------------
+
+
+def sync_now() -> SyncResult | None:
+    """Do a full pass now, whatever DATA_SOURCE says; None if another process is at it.
+
+    Raises VenueError where the venue gives no usable answer, TimeoutError where
+    it takes too long.
+    """
+    return _alone("catalogue_sync", FULL_SECONDS, _full)
 
 
 async def _full(gamma: Gamma) -> SyncResult:
@@ -114,11 +123,17 @@ def _one_at_a_time(
     if settings.DATA_SOURCE != "real":
         told = f"nothing done: DATA_SOURCE is {settings.DATA_SOURCE}, so there is no venue to ask"
     else:
-        close_old_connections()
-        with lease.held(name, seconds=seconds + 10) as ours:
-            told = str(_asked(seconds, work)) if ours else "nothing done: another is at it"
+        told = str(_alone(name, seconds, work) or "nothing done: another is at it")
     log.info("task.done name=%s told=%s", name, told)
     return told
+
+
+def _alone(
+    name: str, seconds: float, work: Callable[[Gamma], Coroutine[None, None, SyncResult]]
+) -> SyncResult | None:
+    drop_dead_connections()
+    with lease.held(name, seconds=seconds + 10) as ours:
+        return _asked(seconds, work) if ours else None
 
 
 def _asked(

@@ -9,11 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, connections
 from django.db.models import F
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from markets.connections import drop_dead_connections
 from markets.tasks import going_down
 from mpx_site.celery import app
 
@@ -40,7 +41,7 @@ class JobsThread(threading.Thread):
     def run(self) -> None:
         app.loader.import_default_modules()
         while not self._halt.wait(LOOK_SECONDS):
-            close_old_connections()
+            drop_dead_connections()
             try:
                 self.start_due(at=timezone.now())
             except DatabaseError as error:
