@@ -204,6 +204,8 @@ class Ingest:
     def _arrived(self, frame: Frame) -> None:
         self._take(frame)
         if frame.req == OPENED:
+            for shard in self.shards:
+                shard.hurry()
             self._tasks.create_task(self._snapshot_again(self.shards[frame.conn or 0]))
         elif b'"market_resolved"' in frame.body or b'"new_market"' in frame.body:
             self.counts["listing_events"] += 1
@@ -281,6 +283,7 @@ class Ingest:
                         req = left_out(answer.missing)
                         self._take(Frame(self._clock(), "clob", b"[]", number, req))
             except VenueError as error:
+                self._less_often(part)
                 self._refused("books", error)
 
     def _by_connection(self, tokens: Sequence[str]) -> dict[int, list[str]]:

@@ -9,6 +9,7 @@ that a recording knows where the gaps were.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -38,6 +39,7 @@ class Patience:
     data_within: float = 30.0
     backoff_from: float = 0.25
     backoff_to: float = 30.0
+    unreachable_to: float = 3.0
     healthy_after: float = 60.0
 
 
@@ -64,6 +66,8 @@ class Shard:
         self.counts: Counter[str] = Counter()
         self.open = False
         self.problem = ""  # why it is not open
+        self.unreachable = False  # the last try to connect failed
+        self._hurry = asyncio.Event()
         self._emit = emit
         self._clock = clock
         self._patience = patience or Patience()
@@ -99,16 +103,39 @@ class Shard:
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
-        tries = 0
+        loop = asyncio.get_running_loop()
+        tries, down_since = 0, loop.time()
         while True:
-            begun = asyncio.get_running_loop().time()
+            begun = loop.time()
             reason = await self._session()
             self.counts[f"closed:{reason}"] += 1
-            if asyncio.get_running_loop().time() - begun > self._patience.healthy_after:
+            if reason != "unreachable":
+                down_since = loop.time()
+            if loop.time() - begun > self._patience.healthy_after:
                 tries = 0
-            ceiling = min(self._patience.backoff_to, self._patience.backoff_from * 2**tries)
+            await self._pause(tries, loop.time() - down_since, reason)
             tries = min(tries + 1, 16)
-            await asyncio.sleep(self._rng.uniform(0, ceiling))
+
+    async def _pause(self, tries: int, down: float, reason: str) -> None:
+        """Wait with full jitter: at once the first time, then 1, 2, 4, ... s at most.
+
+        A venue that cannot be reached is asked again at least each quarter of
+        the time that it has been away, so that a short outage stays short.
+        """
+        patience = self._patience
+        ceiling = patience.backoff_from if tries == 0 else 2.0 ** (tries - 1)
+        if reason == "unreachable":
+            ceiling = min(ceiling, max(patience.unreachable_to, down / 4))
+        wait = self._rng.uniform(0, min(ceiling, patience.backoff_to))
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._hurry.wait()
+
+    def hurry(self) -> None:
+        """Try again now: another connection has just reached the venue."""
+        if self.unreachable:
+            self._hurry.set()
 
     async def _session(self) -> str:
         """Connect, follow, and return why it ended."""
@@ -125,7 +152,7 @@ class Shard:
                     close_timeout=1,
                 )
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
-            self.problem = f"{type(error).__name__}: {error}"
+            self.problem, self.unreachable = f"{type(error).__name__}: {error}", True
             return "unreachable"
         reason = "cancelled"
         try:
@@ -139,7 +166,8 @@ class Shard:
     async def _talk(self, socket: ClientConnection) -> str:
         loop = asyncio.get_running_loop()
         self._data_at = self._pong_at = loop.time()
-        self._socket, self.open, self.problem = socket, True, ""
+        self._socket, self.open = socket, True
+        self.problem, self.unreachable = "", False
         self._tell(OPENED, b"")
         keeping = asyncio.create_task(self._keep_alive(socket))
         reading = asyncio.create_task(self._read(socket))
