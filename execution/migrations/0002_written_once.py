@@ -17,7 +17,7 @@ $$ BEGIN RAISE EXCEPTION '% is written once', TG_TABLE_NAME
 
 def create(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(FUNCTION)
+        schema_editor.execute(FUNCTION, params=None)  # "%" is its own
         for table in TABLES:
             schema_editor.execute(
                 f"CREATE TRIGGER {table}_once BEFORE UPDATE OR DELETE ON {table} "
