@@ -6,9 +6,11 @@ One way for paper fills, unwinding and backtests (`detection.md` 5). Units as in
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from markets.fills import (
     MICRO,
@@ -33,6 +35,8 @@ REASONS = {
     "MIN_SIZE": "under the market's minimum size",
     "MIN_NOTIONAL": "under 1 USD",
     "NO_DEPTH": "nothing offered within the limit",
+    "NO_BOOK": "no book arrived in time",
+    "REFUSED": "the venue refused the order",
 }
 
 
@@ -77,11 +81,30 @@ class Match:
     cash: Decimal
     complete: bool
 
+    def row(self) -> dict[str, object]:
+        return {
+            "side": self.side,
+            "size": self.size,
+            "fee": str(self.fee),
+            "cash": str(self.cash),
+            "complete": self.complete,
+            "takes": [[t.price, t.size, str(t.fee), t.displayed] for t in self.takes],
+        }
+
     @property
     def avg_price(self) -> Decimal:
         """Return USD a share, without fee."""
         gross = sum(take.price * take.size for take in self.takes)
         return (Decimal(gross).scaleb(-10) / shares(self.size)).quantize(MICRO, ROUND_HALF_UP)
+
+
+def read_match(row: Mapping[str, Any]) -> Match:
+    """Return a stored match as it was."""
+    takes = tuple(
+        Take(price, size, Decimal(fee), shown) for price, size, fee, shown in row["takes"]
+    )
+    fee, cash = Decimal(row["fee"]), Decimal(row["cash"])
+    return Match(row["side"], takes, row["size"], fee, cash, row["complete"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +135,8 @@ def match(order: Order, ladder: Ladder, *, displayed: Ladder | None = None) -> M
         left -= amount
     if not takes:
         return NoMatch("NO_DEPTH")
+    if sum(take.price * take.size for take in takes) < MIN_NOTIONAL and order.side == "SELL":
+        return NoMatch("MIN_NOTIONAL")
     return _matched(order, tuple(takes), left)
 
 
@@ -173,6 +198,7 @@ class Footprints:
 
     def __init__(self) -> None:
         self._taken: dict[_Place, dict[int, tuple[int, int]]] = {}  # price: displayed, taken
+        self.marks: Counter[str] = Counter()  # by market: grows with each order of ours
 
     def left(self, ladder: Ladder, *, market_id: str, outcome: int, side: Side) -> Ladder:
         """Return what a displayed ladder still offers to us; learn which levels were refreshed."""
@@ -195,6 +221,7 @@ class Footprints:
 
     def leave(self, takes: tuple[Take, ...], *, market_id: str, outcome: int, side: Side) -> None:
         """Remember what we have just taken."""
+        self.marks[market_id] += 1
         taken = self._taken.setdefault(_place(market_id, outcome, side), {})
         for take in takes:
             key = _price0(take.price, outcome)

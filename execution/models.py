@@ -124,6 +124,9 @@ class OrderIntent(models.Model):
     reason = models.CharField(
         max_length=600, blank=True, help_text="Why it was rejected, cancelled or failed."
     )
+    stopped_by = models.CharField(
+        max_length=150, blank=True, help_text="Who cancelled it while it was being filled."
+    )
     suggested_at = models.DateTimeField()
     expires_at = models.DateTimeField(help_text="Until when it may be approved.")
     approved_at = models.DateTimeField(null=True, blank=True)

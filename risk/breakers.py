@@ -1,4 +1,7 @@
-"""Circuit breakers: what trips them, when one order is tried again, what closes them."""
+"""Circuit breakers: what trips them, when one order is tried again, what closes them.
+
+The functions that note what became of an order run in the turn of that order.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.db.models import Q
 
 from alerts import journal
 from risk.checks import BreakerView, Verdict, passes, permitted
-from risk.models import Breaker
+from risk.locking import in_turn
+from risk.models import Breaker, Policy
 
 TOPIC = "risk"
 FAILURES_TO_TRIP = 3
@@ -55,34 +58,43 @@ def trip(
     actor: str = "system",
 ) -> Breaker:
     """Open a breaker. `wait` None: only a person closes it again."""
-    with transaction.atomic():
+
+    def act(_: Policy) -> Breaker:
         row = _row(scope, subject)
         _open(row, reason=reason, at=at, wait=wait, actor=actor)
-    return row
+        return row
+
+    return in_turn(act)
 
 
 def trip_by_hand(*, scope: str, subject: str, reason: str, by: User, at: datetime) -> Reset:
     """Open a breaker until a person resets it."""
     verdict = _may(by)
-    with transaction.atomic():
+
+    def act(_: Policy) -> Reset:
         row = _row(scope, subject)
         if not verdict.ok:
             _refused(row, by, at, verdict)
         else:
             _open(row, reason=reason, at=at, wait=None, actor=by.get_username())
-    return Reset(verdict.ok, verdict)
+        return Reset(verdict.ok, verdict)
+
+    return in_turn(act)
 
 
 def reset(*, scope: str, subject: str, reason: str, by: User, at: datetime) -> Reset:
     """Close a breaker by hand."""
     verdict = _may(by)
-    with transaction.atomic():
+
+    def act(_: Policy) -> Reset:
         row = _row(scope, subject)
         if not verdict.ok:
             _refused(row, by, at, verdict)
         elif row.state != State.CLOSED:
             _close(row, at=at, actor=by.get_username(), why=reason)
-    return Reset(verdict.ok, verdict)
+        return Reset(verdict.ok, verdict)
+
+    return in_turn(act)
 
 
 def claim_trials(found: Sequence[BreakerView], *, trial: str, at: datetime) -> None:
@@ -143,20 +155,24 @@ def watch_data(*, age_seconds: float | None, limit_seconds: float, at: datetime)
     if age_seconds is None:
         return False
     late = age_seconds > limit_seconds
-    with transaction.atomic():
-        row = _row(Scope.GLOBAL, "")
-        stale = row.state != State.CLOSED and row.reason.startswith(STALE)
-        if late and row.state == State.CLOSED:
-            reason = f"{STALE}: {age_seconds:.0f} s old (limit {limit_seconds:.0f} s)"
-            _open(row, reason=reason, at=at, wait=None, actor="system")
-        elif late and stale and row.state == State.OPEN and row.reopen_at is not None:
-            row.reopen_at = None  # it is late again before anything was tried
-            row.save(update_fields=["reopen_at"])
-        elif not late and stale and row.state == State.OPEN and row.reopen_at is None:
-            row.reopen_at = at + STALE_WAIT
-            row.save(update_fields=["reopen_at"])
-            _record("breaker.due", row, at, actor="system")
+    in_turn(lambda _: _judge_data(age_seconds, limit_seconds, at=at))
     return late
+
+
+def _judge_data(age_seconds: float, limit_seconds: float, *, at: datetime) -> None:
+    late = age_seconds > limit_seconds
+    row = _row(Scope.GLOBAL, "")
+    stale = row.state == State.OPEN and row.reason.startswith(STALE)
+    if late and row.state == State.CLOSED:
+        reason = f"{STALE}: {age_seconds:.0f} s old (limit {limit_seconds:.0f} s)"
+        _open(row, reason=reason, at=at, wait=None, actor="system")
+    elif late and stale and row.reopen_at is not None:
+        row.reopen_at = None  # it is late again before anything was tried
+        row.save(update_fields=["reopen_at"])
+    elif not late and stale and row.reopen_at is None:
+        row.reopen_at = at + STALE_WAIT
+        row.save(update_fields=["reopen_at"])
+        _record("breaker.due", row, at, actor="system")
 
 
 def _about(rule: str, markets: Iterable[str]) -> Q:

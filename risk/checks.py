@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal
 
 Step = Literal["suggest", "approve", "fill"]
@@ -24,6 +24,8 @@ LABELS = {
     "STATUS": "Intent state",
     "FOUR_EYES": "Second person",
     "PLAN": "Signed plan",
+    "DUPLICATE": "One order per signal",
+    "REASON": "Reason",
     "EXECUTABLE": "Executable now",
     "KILL_SWITCH": "Kill switch",
     "BREAKERS": "Circuit breakers",
@@ -262,6 +264,19 @@ def plan_is(*, shown: str, held: str) -> Check:
     return Check("PLAN", ok, held[:12], shown[:12] or "none", advice)
 
 
+def only_one(*, open_intent: str) -> Check:
+    """Check that the signal has no open intent; `open_intent` describes it, or is empty."""
+    ok = not open_intent
+    advice = "" if ok else "Open that one. Cancel or revise it if you want another order."
+    return Check("DUPLICATE", ok, "one open intent a signal", open_intent or "none", advice)
+
+
+def reason_given(reason: str) -> Check:
+    ok = bool(reason.strip())
+    advice = "" if ok else "Say why; whoever asked will read it."
+    return Check("REASON", ok, "a reason in words", "given" if ok else "none", advice)
+
+
 def executable(*, ok: bool, found: str) -> Check:
     advice = "" if ok else "Wait for the market to offer it again, or leave it."
     return Check("EXECUTABLE", ok, "pays after fees at the depth shown", found, advice)
@@ -367,7 +382,7 @@ def _daily_notional(now: Situation, bounds: Bounds) -> Check:
     if value <= limit:
         return Check("DAILY_NOTIONAL", True, money(limit), f"{money(value)} with this one")
     room = max(limit - used, Decimal(0))
-    lower = f"Lower the order to {money(room)}, or wait" if room else "Wait"
+    lower = f"Lower the order to {money(room, ROUND_FLOOR)}, or wait" if room else "Wait"
     return Check(
         "DAILY_NOTIONAL",
         False,
@@ -387,7 +402,8 @@ def _event_exposure(now: Situation, bounds: Bounds) -> Check:
     if value <= limit:
         return Check("EVENT_EXPOSURE", True, money(limit), said)
     room = max(limit - worst.held, Decimal(0))
-    advice = f"Lower the order so that it can lose at most {money(room)} if legs stay open."
+    most = money(room, ROUND_FLOOR)
+    advice = f"Lower the order so that it can lose at most {most} if legs stay open."
     return Check("EVENT_EXPOSURE", False, money(limit), said, advice)
 
 
@@ -484,10 +500,9 @@ def _of_legs(
     return Check(name, False, limit, value, advice)
 
 
-def money(amount: Decimal) -> str:
-    """Return USD with two decimals, or with all it has where two would hide a difference."""
-    cents = amount.quantize(CENT)
-    return f"{cents if cents == amount else amount.normalize():f} USD"
+def money(amount: Decimal, rounding: str = ROUND_CEILING) -> str:
+    """Return USD with two decimals; rounded up, so what is over a limit never looks equal to it."""
+    return f"{amount.quantize(CENT, rounding):f} USD"
 
 
 _SWITCHES: tuple[Question, ...] = (_kill_switch, _breakers)

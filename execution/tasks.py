@@ -1,0 +1,36 @@
+"""Sweeps of the desk. Each is safe to run twice, late, or not at all for a while."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.utils import timezone
+
+from execution import fills, idempotency, intents, positions
+from execution.sights import DATA_LATE_SECONDS, data_age
+from risk import breakers
+
+
+@shared_task(ignore_result=True)
+def expire_intents(**_: object) -> int:
+    """Expire suggestions past their deadline, give up orders that no broker answers."""
+    at = timezone.now()
+    return intents.expire_due(at=at) + fills.give_up_lost(at=at)
+
+
+@shared_task(ignore_result=True)
+def watch_data(**_: object) -> bool:
+    """Open the global breaker while data is late, and let it be tried again after."""
+    at = timezone.now()
+    return breakers.watch_data(age_seconds=data_age(at), limit_seconds=DATA_LATE_SECONDS, at=at)
+
+
+@shared_task(ignore_result=True)
+def settle_positions(**_: object) -> int:
+    """Pay out what is held in markets that the venue has resolved."""
+    return positions.settle_resolved(at=timezone.now())
+
+
+@shared_task(ignore_result=True)
+def forget_keys(**_: object) -> int:
+    """Drop Idempotency-Keys that nobody asks with any more."""
+    return idempotency.forget_old(at=timezone.now())
