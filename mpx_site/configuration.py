@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -13,8 +17,18 @@ from django.core.exceptions import ImproperlyConfigured
 env = environ.Env()
 
 
+MAX_USD = 10**12  # far above all money there is
+DATABASES = ("postgres", "postgresql", "sqlite")
+
+
 def text(key: str, default: str = "") -> str:
-    return str(env.str(key, default=default)).strip()
+    """Return a value as it was set: nothing is the default, `$` a character like any other."""
+    return os.environ.get(key, "").strip() or default
+
+
+def words(key: str, default: str = "") -> list[str]:
+    """Return what stands between the commas."""
+    return [word for part in text(key, default).split(",") if (word := part.strip())]
 
 
 def flag(key: str, *, default: bool) -> bool:
@@ -28,7 +42,8 @@ def flag(key: str, *, default: bool) -> bool:
 
 def number(key: str, *, default: int, low: int = 1, high: int = 10**9) -> int:
     raw = text(key, str(default))
-    if not raw.isdigit() or not low <= int(raw) <= high:
+    plain = raw.isascii() and raw.isdigit() and len(raw) <= len(str(high))
+    if not plain or not low <= int(raw) <= high:
         raise ImproperlyConfigured(f"{key}={raw!r} must be a whole number from {low} to {high}")
     return int(raw)
 
@@ -39,8 +54,8 @@ def money(key: str, *, default: str) -> Decimal:
         value = Decimal(raw)
     except InvalidOperation:
         raise ImproperlyConfigured(f"{key}={raw!r} must be an amount in USD") from None
-    if not value.is_finite() or value <= 0:
-        raise ImproperlyConfigured(f"{key}={raw!r} must be above zero")
+    if not value.is_finite() or not 0 < value < MAX_USD:
+        raise ImproperlyConfigured(f"{key}={raw!r} must be above zero and below {MAX_USD}")
     return value
 
 
@@ -64,49 +79,98 @@ def data_source(given: str | None = None) -> str:
 
 
 def url(key: str, *, default: str, schemes: tuple[str, ...]) -> str:
+    """Return an address, or "" where that is the default; what it says of a user is not told."""
     raw = text(key, default)
-    if raw.split("://")[0] not in schemes:
-        raise ImproperlyConfigured(f"{key}={raw!r} must start with {' or '.join(schemes)}://")
+    if raw and not _is_address(raw, schemes):
+        shown = re.sub(r"//.*@", "//***@", raw) if "//" in raw else "***"
+        wanted = " or ".join(f"{scheme}://host" for scheme in schemes)
+        raise ImproperlyConfigured(f"{key}={shown!r} must be like {wanted}")
     return raw.rstrip("/")
+
+
+def _is_address(raw: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(raw)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half a bracket
+        return False
 
 
 def secret_key(home: Path) -> str:
     """Return SECRET_KEY, or one made on the first start and kept beside the database."""
-    given = text("SECRET_KEY")
-    if given:
-        if len(given) < 40:
-            raise ImproperlyConfigured("SECRET_KEY must have at least 40 characters")
-        return given
-    path = home / "secret_key"
+    key = text("SECRET_KEY")
+    if key and len(key) < 40:
+        raise ImproperlyConfigured("SECRET_KEY must have at least 40 characters")
+    return key or _kept_key(_made(home) / "secret_key")
+
+
+def _kept_key(path: Path) -> str:
     if not path.exists():
+        draft = path.with_name(f"secret_key.{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        with suppress(FileExistsError):  # of two first starts at once, one key counts
+            os.link(draft, path)
+        draft.unlink()
+    key = path.read_text().strip()
+    if len(key) < 40:
+        raise ImproperlyConfigured(f"MPX_HOME: {path} is no key any more; delete it for a new one")
+    return key
+
+
+def _made(home: Path) -> Path:
+    try:
         home.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(50))
-    return path.read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"MPX_HOME={str(home)!r}: {error.strerror}") from None
+    if not os.access(home, os.W_OK):
+        raise ImproperlyConfigured(f"MPX_HOME={str(home)!r} cannot be written to")
+    return home
 
 
 def database(home: Path) -> dict[str, Any]:
     """Return Django's settings for DATABASE_URL, POSTGRES_* or the embedded SQLite file."""
     if text("DATABASE_URL"):
-        return _tuned(dict(env.db_url("DATABASE_URL")))
+        return _tuned(_from_url(text("DATABASE_URL")))
     if text("POSTGRES_HOST"):
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "HOST": text("POSTGRES_HOST"),
-            "PORT": text("POSTGRES_PORT", "5432"),
-            "NAME": text("POSTGRES_DB", "mpx"),
-            "USER": text("POSTGRES_USER", "mpx"),
-            "PASSWORD": text("POSTGRES_PASSWORD"),
-        }
-    return _tuned({"ENGINE": "django.db.backends.sqlite3", "NAME": str(home / "mpx.sqlite3")})
+        return _tuned(
+            {
+                "ENGINE": "django.db.backends.postgresql",
+                "HOST": text("POSTGRES_HOST"),
+                "PORT": number("POSTGRES_PORT", default=5432, high=65535),
+                "NAME": text("POSTGRES_DB", "mpx"),
+                "USER": text("POSTGRES_USER", "mpx"),
+                "PASSWORD": text("POSTGRES_PASSWORD"),
+            }
+        )
+    file = _made(home) / "mpx.sqlite3"
+    return _tuned({"ENGINE": "django.db.backends.sqlite3", "NAME": str(file)})
+
+
+def _from_url(raw: str) -> dict[str, Any]:
+    """Read DATABASE_URL. It is never shown, because a password is a part of it."""
+    refusal = ImproperlyConfigured(
+        "DATABASE_URL must be like postgres://user:password@host:5432/name or sqlite:////path"
+    )
+    scheme, found, _ = raw.partition("://")
+    if not found or scheme not in DATABASES:
+        raise refusal
+    try:
+        read = dict(environ.Env.db_url_config(raw))
+    except ValueError:
+        raise refusal from None
+    if not read["NAME"]:
+        raise refusal
+    return read
 
 
 def _tuned(settings: dict[str, Any]) -> dict[str, Any]:
+    options = settings.setdefault("OPTIONS", {})
     if settings["ENGINE"].endswith("sqlite3"):
         # One writer at a time that waits instead of failing; readers never wait.
-        settings["OPTIONS"] = {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        }
+        options["transaction_mode"] = "IMMEDIATE"
+        options["timeout"] = 20
+        options["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+    else:
+        options.setdefault("connect_timeout", 5)  # seconds; who waits longer cannot be stopped
     return settings

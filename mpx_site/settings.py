@@ -14,8 +14,8 @@ conf.env.read_env(BASE_DIR / ".env")
 MPX_HOME = Path(conf.text("MPX_HOME", str(BASE_DIR / "var")))
 SECRET_KEY = conf.secret_key(MPX_HOME)
 DEBUG = conf.flag("DEBUG", default=False)
-ALLOWED_HOSTS = conf.text("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
-CSRF_TRUSTED_ORIGINS = [o for o in conf.text("CSRF_TRUSTED_ORIGINS").split(",") if o]
+ALLOWED_HOSTS = conf.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = conf.words("CSRF_TRUSTED_ORIGINS")
 
 DATA_SOURCE = conf.data_source()
 SERVICE_ROLE = conf.choice(
@@ -57,7 +57,7 @@ SIMULATOR_EVENTS = conf.number("SIMULATOR_EVENTS", default=60)
 
 DATABASES = {"default": conf.database(MPX_HOME)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = conf.text("REDIS_URL")
+REDIS_URL = conf.url("REDIS_URL", default="", schemes=("redis", "rediss"))
 
 INSTALLED_APPS = [
     "daphne",
