@@ -17,7 +17,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 
-from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+from alerts.models import AuditEntry, AuditHead, FeedEntry, Heartbeat, OutboxEntry
 
 JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
 GENESIS = "0" * 64
@@ -59,6 +59,7 @@ def record(
     )
     entry.hash = link_hash(entry)
     entry.save(force_insert=True)
+    _move_head(entry)
     if topic:
         FeedEntry.objects.create(
             topic=topic, kind=kind.rpartition(".")[2], at=at, payload=entry.data
@@ -114,6 +115,30 @@ def verify() -> int:
     return expected - 1
 
 
+def verify_head() -> int:
+    """Check the whole chain and that nothing is cut off its end; return its length.
+
+    Raises `ChainBroken`. The head lives in the same database: whoever can cut the chain could
+    move it too, so note it elsewhere and compare with `verify_noted`.
+    """
+    length = verify()
+    head = AuditHead.objects.first()
+    if head is not None and head.length > length:
+        raise ChainBroken(length + 1, f"is missing at the end, up to {head.length}")
+    if head is not None and head.length == length:
+        verify_noted(head.length, head.hash)
+    return length
+
+
+def verify_noted(length: int, digest: str) -> None:
+    """Check that the chain still contains a head that was noted; raise `ChainBroken`."""
+    entry = AuditEntry.objects.filter(pk=length).first()
+    if entry is None:
+        raise ChainBroken(length, "is missing, but its hash was noted")
+    if entry.hash != digest:
+        raise ChainBroken(length, "has another hash than was noted")
+
+
 def link_hash(entry: AuditEntry) -> str:
     """Return sha256 over the previous hash and the entry's canonical JSON."""
     body = json.dumps(
@@ -122,6 +147,15 @@ def link_hash(entry: AuditEntry) -> str:
         separators=(",", ":"),
     )
     return hashlib.sha256(f"{entry.previous_hash}{body}".encode()).hexdigest()
+
+
+def _move_head(entry: AuditEntry) -> None:
+    AuditHead.objects.bulk_create(
+        [AuditHead(length=entry.id, hash=entry.hash)],
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["length", "hash"],
+    )
 
 
 def _chain() -> Iterator[AuditEntry]:

@@ -27,6 +27,17 @@ class AuditEntry(models.Model):
         return f"#{self.pk} {self.kind} {self.subject}"
 
 
+class AuditHead(models.Model):
+    """How long the chain is and its last hash: shows when entries are cut off its end."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    length = models.PositiveBigIntegerField()
+    hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"{self.length}:{self.hash}"
+
+
 class FeedEntry(models.Model):
     """One message of the live feed. Ids grow in commit order (see `alerts.journal`)."""
 

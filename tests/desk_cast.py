@@ -55,7 +55,7 @@ def approver(name: str = "approver") -> User:
 def basket(
     *asks: float, event_id: str = "7", key: str = "a" * 32, **changes: Any
 ) -> tuple[EventView, Signal]:
-    """Return an event whose YES basket pays (three asks of 30 cents unless given) and its signal."""
+    """Return an event whose YES basket pays (three asks of 30 cents, or those given), signalled."""
     view = view_of(*(asks or (0.30, 0.30, 0.30)), event_id=event_id, **changes)
     list_event(view)
     return view, tell("opened", finding_in(view), rule(), key=key)
