@@ -14,7 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from markets.proposals import Method, Proposal, Suppressed
+from markets.related import Method, Proposal, Suppressed
 from markets.question_numbers import Bound
 from markets.questions import Reading, Wording
 from markets.resolution import Check, Read, cutoff_day, misdated, same_resolution

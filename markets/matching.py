@@ -17,7 +17,7 @@ from typing import Final
 from rapidfuzz import fuzz
 from rapidfuzz.distance import DamerauLevenshtein
 
-from markets.proposals import Proposal, RelationType
+from markets.related import Proposal, RelationType
 from markets.question_numbers import Bound
 from markets.question_times import When
 from markets.questions import Reading, Wording, word_list

@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.db import models
 from django.db.models import F, Q
 
+from markets import relation_models as relation_models
 from markets.groups import Leg, Legs, legs_of
 
 # (ended within, ask again after): a result is usual within days, and possible after months.

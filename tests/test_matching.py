@@ -10,7 +10,7 @@ import pytest
 
 from markets.ladders import find_ladders
 from markets.matching import Comparison, clusters, compare, match
-from markets.proposals import Proposal
+from markets.related import Proposal
 from markets.questions import Wording, read
 from markets.resolution import Read, same_resolution
 

@@ -1,0 +1,123 @@
+"""What changes at the venue does to relations: an approval holds for the words it was given on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from markets.models import Market
+from markets.related import is_contradicted
+from markets.relation_models import Relation, RelationMember
+from markets.relation_rows import found_in, members_of, refresh, tell, type_of
+from markets.texts import chunks, store_texts, texts_in
+from markets.wordings import Stated, stated_of
+
+State = Relation.State
+FINISHED = (Market.State.RESOLVED, Market.State.CLOSED)
+
+
+def note_listing(page: object, market_ids: Iterable[str], *, at: datetime) -> tuple[int, ...]:
+    """Keep the rules' texts of a decoded Gamma answer and invalidate what it changes.
+
+    To be called after `catalogue.store`, with the ids of the answer's markets; returns
+    the relations that it took out of use.
+    """
+    texts = list(texts_in(page))
+    store_texts(texts, at=at)
+    return invalidate_changed({*market_ids, *(text.market_id for text in texts)}, at=at)
+
+
+def invalidate_changed(market_ids: Iterable[str] | None, *, at: datetime) -> tuple[int, ...]:
+    """Take relations out of use whose members are not what was approved; return their ids.
+
+    `market_ids` are the markets that may have changed; None looks at all. A relation
+    is touched by its members and by every market of their events. One that waits for
+    approval is read anew; one that the venue has settled against is invalid too.
+    """
+    gone: list[int] = []
+    for some in chunks(sorted(_touched(market_ids))):
+        gone += _take_out(some, at=at)
+    return tuple(gone)
+
+
+def retire_ended(*, at: datetime) -> int:
+    """Put away what waits for a person although a market of it has ended; return how many."""
+    ended = Relation.objects.filter(
+        state=State.PROPOSED, members__market__state__in=FINISHED
+    ).values("pk")
+    return Relation.objects.filter(pk__in=ended, state=State.PROPOSED).update(
+        state=State.INVALIDATED, reason="One of its markets has ended.", decided_at=at
+    )
+
+
+def differences(relation: Relation, stated: Mapping[str, Stated]) -> list[str]:
+    """Name what the venue says otherwise now than when the relation was stored."""
+    return [
+        f"{name.replace('_', ' ')} of {member.market_id}"
+        for member in relation.members.all()
+        for name, value in stated[member.market_id].evidence.items()
+        if value != member.evidence.get(name)
+    ]
+
+
+def _touched(market_ids: Iterable[str] | None) -> set[int]:
+    live = (State.PROPOSED, State.APPROVED)
+    rows = list(
+        RelationMember.objects.filter(relation__state__in=live).values_list(
+            "relation_id", "market_id", "market__event_id"
+        )
+    )
+    if market_ids is None:
+        return {pk for pk, _, _ in rows}
+    changed = set(market_ids)
+    moved = _events_with(changed, {event for _, _, event in rows if event})
+    return {pk for pk, market, event in rows if market in changed or event in moved}
+
+
+def _events_with(changed: set[str], events: set[str]) -> set[str]:
+    """Return those of the events that one of the changed markets belongs to."""
+    found: set[str] = set()
+    for some in chunks(sorted(events)):
+        rows = Market.objects.filter(event_id__in=some).values_list("pk", "event_id")
+        found |= {str(event) for pk, event in rows if pk in changed}
+    return found
+
+
+def _take_out(relation_ids: Sequence[int], *, at: datetime) -> list[int]:
+    relations = list(
+        Relation.objects.live().filter(pk__in=relation_ids).prefetch_related("members")
+    )
+    stated = stated_of(each.market_id for relation in relations for each in relation.members.all())
+    return [relation.pk for relation in relations if _is_out(relation, stated, at=at)]
+
+
+def _is_out(relation: Relation, stated: Mapping[str, Stated], *, at: datetime) -> bool:
+    members = members_of(relation)
+    payouts = {market: stated[market].wording.payout for market, _ in members}
+    if is_contradicted(type_of(relation), members, payouts):
+        return _invalidate(relation, "The venue settled its markets against it.", at=at)
+    current = found_in(type_of(relation), members, stated)["fingerprint"]
+    if current == relation.fingerprint:
+        return False
+    # First what waits, then what is approved: an approval of the old words that comes
+    # between the two is seen by the second, one that comes later finds other words.
+    refresh(relation, stated)
+    why = f"The venue changed: {', '.join(differences(relation, stated))}."
+    return _invalidate(relation, why, at=at, unless=current)
+
+
+def _invalidate(relation: Relation, why: str, *, at: datetime, unless: str | None = None) -> bool:
+    """Invalidate; with `unless` only what is approved on another fingerprint than that."""
+    rows = Relation.objects.filter(pk=relation.pk)
+    if unless is None:
+        rows = rows.filter(state__in=(State.PROPOSED, State.APPROVED))
+    else:
+        rows = rows.filter(state=State.APPROVED).exclude(fingerprint=unless)
+    with transaction.atomic():
+        if not rows.update(state=State.INVALIDATED, reason=why, decided_at=at):
+            return False
+        relation.refresh_from_db()
+        tell(relation, "invalidated", by="system", at=at)
+    return True
