@@ -64,10 +64,11 @@ _QUOTE_FIELDS = ("bid", "ask", "bid_size", "ask_size", "state", "at")
 @transaction.atomic
 def store(tops: list[Top]) -> None:
     """Rewrite the quotes and add a tick for each book that can be evaluated."""
+    latest = {top.market_id: top for top in tops}  # PostgreSQL writes a row once a statement
     Quote.objects.bulk_create(
         [
             Quote(market_id=top.market_id, **{name: getattr(top, name) for name in _QUOTE_FIELDS})
-            for top in tops
+            for top in latest.values()
         ],
         batch_size=500,
         update_conflicts=True,

@@ -152,6 +152,7 @@ def test_an_empty_side_is_stored_as_none(market: Market) -> None:
         (None, Decimal("0.6")),
         (None, None),
     ]
+    assert Quote.objects.get().at == NOON + timedelta(seconds=2)
 
 
 @pytest.mark.postgres
