@@ -38,8 +38,8 @@ TERMS_PAUSE = 2.0  # seconds between two readings of the terms, however much the
 class Pace:
     """How often what is asked for, in seconds."""
 
-    watch_every: float = 10.0
-    terms_every: float = 10.0
+    watch_every: float = 4.0
+    terms_every: float = 4.0
     probe_round: float = 60.0  # one look at every book over REST
     heal_every: float = 0.25
     heal_patience: float = 0.5  # how long a book may be unclear before it is asked for

@@ -73,6 +73,7 @@ class Watch:
         "gain",
         "gains",
         "hot",
+        "hot_since",
         "inverted",
         "left",
         "legs",
@@ -80,6 +81,7 @@ class Watch:
         "subject",
         "tables",
         "terms",
+        "terms_at",
         "total",
         "unseen",
         "updates",
@@ -102,6 +104,8 @@ class Watch:
         self.gain = 0.0
         self.updates = 0
         self.active = False  # the last look found something
+        self.terms_at = 0  # unix ns: when the venue last told the terms
+        self.hot_since = 0  # unix ns; 0 while it is not hot
         self.hot = False  # to be looked at on every change of a leg, depth included
 
     def take(self, book: Book) -> None:
@@ -136,6 +140,15 @@ class Watch:
     @property
     def over(self) -> bool:
         return all(leg.untradable in OVER for leg in self.legs)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Say whether the terms were last told before a basket began to pay.
+
+        The feed does not tell that a market was paused; a price that nobody
+        may take any more looks like a gift until the terms are read again.
+        """
+        return self.terms_at < self.hot_since
 
     def found(self, anything: bool) -> None:
         """Note whether the last look found something."""
@@ -179,11 +192,23 @@ def _with_epochs(finding: Finding, watch: Watch) -> Finding:
     return replace(finding, epochs=tuple(epochs[leg.market_id] for leg in finding.legs))
 
 
-class Engine:
-    """Maps changed books to the rules that look at them."""
+def _unconfirmed(finding: Finding) -> Finding:
+    blocked_by = tuple(sorted({*finding.blocked_by, "unconfirmed_terms"}))
+    return replace(finding, verdict="BLOCKED", blocked_by=blocked_by)
 
-    def __init__(self, rules: Iterable[ActiveRule]) -> None:
+
+class Engine:
+    """Maps changed books to the rules that look at them.
+
+    With `confirm_terms` a finding is BLOCKED until the event's terms have been
+    told again after the basket began to pay (`confirmed`). That is for the live
+    venue, whose feed does not tell everything; a source that tells all in order
+    needs no confirmation.
+    """
+
+    def __init__(self, rules: Iterable[ActiveRule], *, confirm_terms: bool = False) -> None:
         self.rules = tuple(rules)
+        self.confirm_terms = confirm_terms
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
 
@@ -210,6 +235,15 @@ class Engine:
         for watch in watches:
             before.pop(watch.subject, None)
         return [*watches, *map(self._ended, before.values())]
+
+    def confirmed(self, event_id: str, *, at: int) -> list[Sighting]:
+        """The terms of an event were read again and are the same: what waited for that is seen."""
+        watch = self.watches.get(event_id)
+        if watch is None:
+            return []
+        waited = watch.unconfirmed
+        watch.terms_at = at
+        return self.look_at(watch, at=at) if self.confirm_terms and waited and watch.hot else []
 
     def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
         before = self.watches.pop(watch.subject, None)
@@ -241,6 +275,9 @@ class Engine:
                 watch.take(book)
                 if watch.hot:
                     due[watch.subject] = watch
+                    watch.hot_since = watch.hot_since or at
+                else:
+                    watch.hot_since = 0
         if not due:
             return []
         return [seen for watch in due.values() for seen in self.look_at(watch, at=at)]
@@ -263,6 +300,8 @@ class Engine:
         kept = tuple(
             _with_epochs(finding, watch) for finding in findings if finding.kind in rule.kinds
         )
+        if self.confirm_terms and watch.unconfirmed:
+            kept = tuple(map(_unconfirmed, kept))
         return Sighting(rule, watch.subject, kept, self._why_not(watch))
 
     def detect(

@@ -10,7 +10,7 @@ from pathlib import Path
 from markets.frames import Frame
 from markets.recording import RecordingWriter
 from markets.ticks import TickSampler
-from rules.engine import ActiveRule
+from rules.engine import ActiveRule, Engine
 from signals.pipeline import Pipeline, Step
 from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
@@ -32,15 +32,18 @@ class Live:
         clock: Clock,
         writer: Writer | None,
         recording: Path | None = None,
+        confirm_terms: bool = False,
     ) -> None:
-        self.pipeline = Pipeline(rules)
+        self.pipeline = Pipeline(rules, confirm_terms=confirm_terms)
         self.clock = clock
         self.writer = writer
         self.sampler = TickSampler()
         self._source: Source | None = None
         self.busy_ns = 0  # time spent between a frame and what it led to
         self._recorder = (
-            RecordingWriter(recording, header=recording_header(rules)) if recording else None
+            RecordingWriter(recording, header=recording_header(self.pipeline.engine))
+            if recording
+            else None
         )
 
     @property
@@ -153,6 +156,9 @@ class Live:
             )
 
 
-def recording_header(rules: tuple[ActiveRule, ...]) -> dict[str, object]:
-    """Return what a replay needs besides the frames: the rules as they ran."""
-    return {"rules": [rule.definition.canonical() for rule in rules]}
+def recording_header(engine: Engine) -> dict[str, object]:
+    """Return what a replay needs besides the frames: the rules, and how they ran."""
+    return {
+        "rules": [rule.definition.canonical() for rule in engine.rules],
+        "confirm_terms": engine.confirm_terms,
+    }

@@ -34,10 +34,10 @@ PROVE_EVERY_NS = 20_000_000  # 400 hashes a second: under 1 % of a core, a round
 class Pipeline:
     """All state of the live path. `digest` covers every change since the start."""
 
-    def __init__(self, rules: Iterable[ActiveRule]) -> None:
+    def __init__(self, rules: Iterable[ActiveRule], *, confirm_terms: bool = False) -> None:
         self.problems = Problems()
         self.books = Books(self.problems)
-        self.engine = Engine(rules)
+        self.engine = Engine(rules, confirm_terms=confirm_terms)
         self.episodes = Episodes()
         self.digest = Digest()
         self.events: dict[str, EventTerms] = {}
@@ -111,7 +111,8 @@ class Pipeline:
     def list_event(self, event: EventTerms, *, t: int) -> list[SignalChange]:
         """Take over an event's terms, keep books for what trades, look at it anew."""
         if event.same_terms(self.events.get(event.event_id)):
-            return []
+            again = self.engine.confirmed(event.event_id, at=t)
+            return self._told(self.episodes.take(again, at=t))
         self.events[event.event_id] = event
         for market in event.markets:
             if market.untradable in ("resolved", "closed", "archived"):
@@ -120,6 +121,7 @@ class Pipeline:
                 self.books.add(market)
         sightings: list[Sighting] = []
         for watch in self.engine.watch_event(event, self.books.by_market):
+            watch.terms_at = t
             sightings += self.engine.look_at(watch, at=t)
         return self._told(self.episodes.take(sightings, at=t))
 

@@ -109,7 +109,13 @@ class LiveThread(threading.Thread):
         check_source(self.source)  # before anything is written
         rules = await asyncio.to_thread(self._prepare)
         clock = Clock()
-        self.live = Live(rules, clock=clock, writer=self._writer, recording=self.recording)
+        self.live = Live(
+            rules,
+            clock=clock,
+            writer=self._writer,
+            recording=self.recording,
+            confirm_terms=self.source == "real",
+        )
         source = source_of(self.source, clock=clock, books=self.live.pipeline.books)
         self._ready.set()
         await self.live.run(source, stop=self._stopping)

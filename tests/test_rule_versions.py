@@ -428,5 +428,5 @@ def test_lists_ask_the_database_a_fixed_number_of_times(desk: Client, django_ass
     for number in range(5):
         published(ONE.replace("DUTCH_BOOK_DETECT", f"RULE_{number}"))
 
-    with django_assert_num_queries(5):  # session, user, two counts, rows
+    with django_assert_num_queries(6):  # session, user, heartbeat, two counts, rows
         assert "RULE_4" in desk.get(reverse("admin:rules_rule_changelist")).content.decode()

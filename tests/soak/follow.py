@@ -37,6 +37,7 @@ from markets.polymarket.http import VenueError, VenueHttp  # noqa: E402
 from markets.simulator.faults import FAULTS  # noqa: E402
 from rules.dsl import DutchBookRule  # noqa: E402
 from rules.engine import ActiveRule  # noqa: E402
+from signals.episodes import SignalChange  # noqa: E402
 from signals.live import Live  # noqa: E402
 from signals.sources import Clock, Venue  # noqa: E402
 from tests.venue import VenueClient, venue_process  # noqa: E402
@@ -74,7 +75,7 @@ class Follower:
         rule = DutchBookRule(code="DUTCH_BOOK_DETECT", title="soak", detector="dutch_book")
         self.venue = venue
         self.clock = Clock()
-        self.live = Live((ActiveRule.of(rule),), clock=self.clock, writer=None)
+        self.live = Live((ActiveRule.of(rule),), clock=self.clock, writer=None, confirm_terms=True)
         self.gaps = Gaps()
         self.began: dict[str, tuple[int, str, str]] = {}  # at, event id, kind of each P1
         self.ended: dict[str, int] = {}  # when it was P1 no longer
@@ -88,18 +89,20 @@ class Follower:
         def feed_and_check(frame: Frame) -> Any:
             step = feed(frame)
             for change in step.changes:
-                if change.key in self.began and change.level != "P1" or change.change == "closed":
-                    self.ended.setdefault(change.key, change.at)
-                if change.change == "opened" and change.level == "P1":
-                    self.began[change.key] = (
-                        change.at,
-                        change.finding.event_id or "",
-                        f"{change.finding.kind} under {self.fault}",
-                    )
-                    self.bad_books += not self.proven(change.finding.market_ids)
+                self.judge(change)
             return step
 
         self.live.pipeline.feed = feed_and_check  # type: ignore[method-assign]
+
+    def judge(self, change: SignalChange) -> None:
+        """Note from when to when a signal was P1, and whether its books were sound."""
+        if change.key in self.began:
+            if change.level != "P1" or change.change == "closed":
+                self.ended.setdefault(change.key, change.at)
+        elif change.level == "P1" and change.change != "closed":
+            kind = f"{change.finding.kind} under {self.fault}"
+            self.began[change.key] = (change.at, change.finding.event_id or "", kind)
+            self.bad_books += not self.proven(change.finding.market_ids)
 
     @property
     def books(self) -> list[Book]:

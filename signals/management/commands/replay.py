@@ -52,7 +52,8 @@ class Command(BaseCommand):
         except (OSError, NotARecording) as error:
             self.stderr.write(f"replay: {error}")
             sys.exit(DATA_MISSING)
-        pipeline = Pipeline(rules)
+        confirm_terms = recording.header.get("confirm_terms") is True
+        pipeline = Pipeline(rules, confirm_terms=confirm_terms)
         recording.problems = pipeline.problems
         opened = 0
         for change in changes_of(pipeline, paced(recording, options["speed"])):
