@@ -10,6 +10,7 @@ from itertools import islice
 import msgspec
 
 from markets.polymarket.http import BadRequest, Unexpected, VenueHttp
+from markets.polymarket.wire import DECODE_ERRORS
 
 BATCH = 500  # the most books one request may ask for
 CONDITION_DIGITS = 64
@@ -62,7 +63,7 @@ class Clob:
         body = await self._http.post("clob", "/books", _encode(sent))
         try:
             answered = {book.asset_id for book in _decode_named(body)}
-        except msgspec.DecodeError:
+        except DECODE_ERRORS:
             raise Unexpected("clob", "/books", "the answer is no list of books") from None
         return BooksAnswer(body, batch, tuple(token for token in batch if token not in answered))
 

@@ -14,6 +14,7 @@ from itertools import islice
 import msgspec
 
 from markets.polymarket.http import BadRequest, Query, Unexpected, VenueError, VenueHttp
+from markets.polymarket.wire import DECODE_ERRORS
 
 PAGE = 100  # the most `/markets/keyset` gives, and about 2 MB of events
 LIST = 100  # values a repeated parameter may have
@@ -142,7 +143,7 @@ def _limit(limit: int) -> Query:
 def _next(path: str, body: bytes) -> str | None:
     try:
         page = _decode_page(body)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         raise Unexpected("gamma", path, "the page is not as documented", status=200) from None
     rows = page.events if path == EVENTS else page.markets
     if rows is None:

@@ -26,6 +26,7 @@ import httpx
 import msgspec
 
 from markets.frames import Frame
+from markets.polymarket.wire import DECODE_ERRORS
 
 Service = Literal["gamma", "clob"]
 Mode = Literal["restarting", "cancel_only", "post_only"]
@@ -310,7 +311,7 @@ def _refusal(ask: _Ask, status: int, body: bytes, pause: str | None, now: float)
 def _words(body: bytes) -> _Words:
     try:
         return _decode_words(body)
-    except (msgspec.DecodeError, RecursionError):
+    except DECODE_ERRORS:
         return _Words()  # a page for people
 
 
@@ -496,7 +497,7 @@ class VenueHttp:
         received = self._wall()
         try:
             msgspec.json.decode(body, type=msgspec.Raw)  # walks all of it, builds nothing
-        except (msgspec.DecodeError, RecursionError):
+        except DECODE_ERRORS:
             raise NotJson(ask.service, ask.path, "the answer is not JSON", status=200) from None
         if self._on_answer:
             self._on_answer(Frame(received, ask.service, body, None, ask.req))
