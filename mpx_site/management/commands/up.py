@@ -6,9 +6,10 @@ import secrets
 import socket
 import sys
 import webbrowser
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from daphne.server import Server
@@ -17,10 +18,12 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from markets.recording import NotARecording
 from mpx_site import configuration
 from mpx_site.jobs import JobsThread
 from rules.load import publish_missing
-from signals.running import LiveThread
+from signals.management.commands.stream import exit_code
+from signals.running import LiveThread, check_source
 
 STOP_SECONDS = 20.0
 
@@ -29,7 +32,7 @@ class Command(BaseCommand):
     help = "Serve the portal with the live path and the scheduled jobs in one process."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=settings.API_PORT)
+        parser.add_argument("--port", type=_port, default=settings.API_PORT)
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--source", help="mock, real or replay:FILE; else DATA_SOURCE")
         parser.add_argument("--record", metavar="FILE", type=Path, help="also record every frame")
@@ -38,6 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         source = configuration.data_source(options["source"])
         settings.DATA_SOURCE = source
+        _refuse(source, options["record"])
         _refuse_taken_port(options["host"], options["port"])
         self._prepare()
         stream = LiveThread(source, recording=options["record"])
@@ -45,11 +49,14 @@ class Command(BaseCommand):
         stream.start()
         jobs.start()
         try:
+            Thread(target=_end_with, args=(stream,), daemon=True).start()
             self._serve(options["host"], options["port"], browser=not options["no_browser"])
         finally:
             self._stop(stream, jobs)
         if stream.failed:
-            raise CommandError(f"the stream failed: {stream.failed}", returncode=3)
+            raise CommandError(
+                f"the stream failed: {stream.failed}", returncode=exit_code(stream.failed)
+            )
 
     def _prepare(self) -> None:
         """Create what a first start needs: tables, rules, an account."""
@@ -89,6 +96,31 @@ class Command(BaseCommand):
         stream.join(STOP_SECONDS)
         jobs.join(STOP_SECONDS)
         self.stderr.write("Stopped.")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ArgumentTypeError(f"{text!r} must be a number from 1 to 65535")
+    return int(text)
+
+
+def _refuse(source: str, recording: Path | None) -> None:
+    """Stop before anything is made where the stream could not run anyway."""
+    if recording and not recording.parent.is_dir():
+        raise CommandError(f"--record {recording}: there is no such folder", returncode=2)
+    try:
+        check_source(source)
+    except (NotARecording, OSError) as error:
+        raise CommandError(f"--source: {error}", returncode=exit_code(error)) from None
+
+
+def _end_with(stream: LiveThread) -> None:
+    """Let the desk end when its stream fails: a portal of old prices helps nobody."""
+    stream.join()
+    if stream.failed:
+        from twisted.internet import reactor  # after daphne chose which one
+
+        reactor.callFromThread(reactor.stop)  # type: ignore[misc]  # a module plays an object
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
