@@ -7,7 +7,6 @@ the venue has stopped listing is asked for by id, never just forgotten.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -27,8 +26,6 @@ from markets.clob_listing import as_gamma, is_clob_page
 from markets.connections import drop_dead_connections
 from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.models import Market, SyncRun
-
-log = logging.getLogger(__name__)
 
 AT_ONCE = 500  # markets written in one transaction: others get their turn between
 ASKED_AT_ONCE = 100  # ids in one question to the venue
@@ -298,7 +295,6 @@ async def _run(kind: SyncRun.Kind, at: datetime) -> AsyncIterator[Tally]:
             await asyncio.shield(in_database(_end, run, tally, told or type(error).__name__))
         raise
     await in_database(_end, run, tally, "")
-    log.info("sync.done kind=%s result=%s", kind, tally.result())
 
 
 def _begin(kind: SyncRun.Kind, at: datetime) -> SyncRun:

@@ -7,7 +7,6 @@ ends. Each ends itself before its time is up, so that the next one finds it done
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -23,8 +22,6 @@ from markets.models import Quote, SyncRun, TermsChange, Tick
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueHttp
 from markets.sync import SyncResult
-
-log = logging.getLogger(__name__)
 
 going_down = threading.Event()  # set when this process ends: it asks the venue nothing more
 
@@ -121,11 +118,8 @@ def _one_at_a_time(
 ) -> str:
     """Do work with the venue within `seconds`, unless there is no venue or another does it."""
     if settings.DATA_SOURCE != "real":
-        told = f"nothing done: DATA_SOURCE is {settings.DATA_SOURCE}, so there is no venue to ask"
-    else:
-        told = str(_alone(name, seconds, work) or "nothing done: another is at it")
-    log.info("task.done name=%s told=%s", name, told)
-    return told
+        return f"nothing done: DATA_SOURCE is {settings.DATA_SOURCE}, so there is no venue to ask"
+    return str(_alone(name, seconds, work) or "nothing done: another is at it")
 
 
 def _alone(

@@ -33,7 +33,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
 DATA = ROOT.parent / "shared" / "data"
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-LATER = NOON + timedelta(minutes=30)
+HOUR = timedelta(hours=1)
+LATER = NOON + HOUR / 2
 
 
 def full(venue: Any, *, at: datetime = NOON) -> SyncResult:
@@ -163,6 +164,20 @@ def test_a_pass_leaves_a_row_with_its_counts() -> None:
     assert (run.kind, run.started_at, run.error) == ("FULL", NOON, "")
     assert (run.events, run.markets, run.stored) == (2, 3, 2 + 3 + 6)
     assert run.rejected == {"orderMinSize: -1 is not a size": 1}
+
+
+def test_rows_are_written_in_one_order_so_that_two_writers_cannot_lock_each_other_out() -> None:
+    venue = two_events()
+    venue.events = [event(2, plain(20)), event(1, market(12), market(10))]
+
+    with CaptureQueriesContext(connection) as queries:
+        full(venue)
+
+    for table, ids in (("markets_event", ("1", "2")), ("markets_market", ("510", "512", "520"))):
+        (sql,) = (q["sql"] for q in queries if q["sql"].startswith(f'INSERT INTO "{table}"'))
+        values = sql.partition(")")[2]
+        places = [values.index(f"'{pk}'") for pk in ids]
+        assert places == sorted(places)
 
 
 # --- what vanishes ---------------------------------------------------------
