@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
@@ -24,9 +23,7 @@ from markets.problems import Problems
 from rules.kernel.finding import EventView
 from signals.models import Signal
 from tests.portal_cast import START, finding_in, list_event, rule, tell, view_of
-from tests.worlds import fee, ladder
 
-PASSWORD = "correct horse"
 NOW = START + timedelta(seconds=2)
 NS = round(NOW.timestamp() * 1e9)
 SECOND = 1_000_000_000
@@ -35,11 +32,13 @@ SECOND = 1_000_000_000
 def prepare() -> None:
     """Put the rows there that migrations create, which a test that commits has emptied."""
     import_module("risk.migrations.0002_policy_and_switch").create(apps)
-    import_module("execution.migrations.0003_roles").create(apps)
+    if not Group.objects.filter(name="approver").exists():
+        import_module("execution.migrations.0003_roles").create(apps)
 
 
 def person(name: str, *roles: str) -> User:
-    user = User.objects.create_user(name, password=PASSWORD)
+    user = User.objects.filter(username=name).first()
+    user = user or User.objects.create_user(name)  # no password: hashing one takes longer
     user.groups.add(*Group.objects.filter(name__in=roles))
     return user
 
@@ -153,6 +152,10 @@ class Venue:
         }
         self.send(json.dumps(body).encode())
 
+    def cut(self) -> None:
+        """Lose the connection that all books come by."""
+        self.books.closed(1, at=self.at)
+
     def wait(self, seconds: float) -> None:
         """Let time pass in steps of 50 ms, without frames."""
         until = self.at + round(seconds * SECOND)
@@ -164,6 +167,13 @@ class Venue:
         """Send a frame about every market that changes nothing that matters: a far bid."""
         for number, market_id in enumerate(self.markets):
             self.change(market_id, "BUY", 0.01, 1_000 + number + self.at % 1_000)
+
+    def watched(self) -> Venue:
+        """Let the desk learn which books somebody looks at, and write them."""
+        self.work()
+        self.wait(0.6)
+        self.work()
+        return self
 
     def work(self) -> int:
         self.desk.on_time(self.at)
@@ -196,10 +206,3 @@ def book_frame(terms: MarketTerms, *, asks: Ladder, bids: Ladder, at: int) -> by
 
 def _price(price: int) -> str:
     return f"{price / PRICE_ONE:.4f}".rstrip("0").rstrip(".")
-
-
-def usd(text: str) -> Decimal:
-    return Decimal(text)
-
-
-__all__ = ["NOW", "START", "Venue", "basket", "fee", "ladder", "view_of"]
