@@ -9,13 +9,16 @@ import random
 import struct
 import zlib
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from markets.polymarket.wire import book_hash
 from markets.simulator.faults_base import Fault, chosen_market
 from markets.simulator.server_http import Reply, Request, error, told
+
+if TYPE_CHECKING:
+    from markets.simulator.server import Venue
 
 HTML = b"""<!DOCTYPE html>
 <html lang="en-US"><head><title>Attention Required! | Cloudflare</title></head>
@@ -30,6 +33,14 @@ class _Rest(Fault):
     """Spoils the answers to the paths it is aimed at."""
 
     handshakes: ClassVar[bool] = False  # whether it also meets those who open a WebSocket
+
+    def __init__(self, venue: Venue, target: str | None, seconds: float | None) -> None:
+        super().__init__(venue, target, seconds)
+        self.over = asyncio.Event()
+
+    async def end(self) -> None:
+        """Let answers that are still under way come to their end."""
+        self.over.set()
 
     def rest(self, request: Request, reply: Reply) -> Reply:
         """Spoil an answer."""
@@ -55,7 +66,7 @@ class Drip(_Rest):
 
     def spoil(self, reply: Reply) -> Reply:
         """Slow the body down."""
-        return replace(reply, drip=0.01)
+        return replace(reply, drip=0.01, over=self.over)
 
 
 class Slow(_Rest):
@@ -194,7 +205,7 @@ class EndlessBody(_Rest):
 
     def spoil(self, reply: Reply) -> Reply:
         """Never end."""
-        return replace(reply, endless=True)
+        return replace(reply, endless=True, over=self.over)
 
 
 class TruncatedBody(_Rest):

@@ -87,9 +87,9 @@ class Venue:
         return self._held_at or time.monotonic_ns() + self._behind
 
     def hold(self, still: bool) -> None:
-        """Let the world stand still, or go on from where it stood."""
+        """Let the world stand still where it is, or go on from there."""
         if still:
-            self._held_at = self.now
+            self._held_at = self.world.now
         elif self._held_at is not None:
             self._behind = self._held_at - time.monotonic_ns()
             self._held_at = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,7 +46,7 @@ class Reply:
 
     `wait`: seconds before the first byte. `drip`: seconds between single bytes of the body.
     `sent`: how many bytes of the body are sent before the connection breaks. `endless`: after
-    the body comes padding that never ends.
+    the body comes padding that never ends. `over`: when set, drip and padding stop.
     """
 
     status: int
@@ -57,6 +57,7 @@ class Reply:
     drip: float = 0.0
     sent: int | None = None
     endless: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Unreadable(Exception):
@@ -104,7 +105,7 @@ async def write_reply(writer: asyncio.StreamWriter, reply: Reply) -> bool:
     await asyncio.sleep(reply.wait)
     if reply.endless:
         writer.write(_head(reply))
-        await _pour(writer, reply.body)
+        await _pour(writer, reply)
     elif reply.drip:
         writer.write(_head(reply))
         await _drip(writer, reply)
@@ -133,16 +134,22 @@ def _phrase(status: int) -> str:
 
 
 async def _drip(writer: asyncio.StreamWriter, reply: Reply) -> None:
-    for at in range(len(reply.body)):
+    """Send byte by byte, and what is left at once when it is over."""
+    at = 0
+    while at < len(reply.body) and not reply.over.is_set():
         writer.write(reply.body[at : at + 1])
+        at += 1
         await writer.drain()
         await asyncio.sleep(reply.drip)
+    writer.write(reply.body[at:])
 
 
-async def _pour(writer: asyncio.StreamWriter, body: bytes) -> None:
-    """Send chunks until the client has had enough and closes; that ends in ConnectionError."""
-    piece = body or b" "
-    while True:
+async def _pour(writer: asyncio.StreamWriter, reply: Reply) -> None:
+    """Send chunks until it is over, or the client closes: that ends in ConnectionError."""
+    piece = reply.body or b" "
+    while not reply.over.is_set():
         writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         await writer.drain()
+        await asyncio.sleep(0)  # a fast reader must not keep the others waiting
         piece = ENDLESS_PIECE
+    writer.write(b"0\r\n\r\n")
