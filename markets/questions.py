@@ -18,8 +18,30 @@ from markets.question_numbers import Amount, Bound, Mode, take_numbers
 from markets.question_text import Text, folded, plain
 from markets.question_times import When, settled, take_times
 
-Aliases = Mapping[tuple[str, ...], str]  # runs of folded words, and the name they mean
-NO_ALIASES: Final[Aliases] = {}
+
+class Aliases:
+    """Spellings of names: runs of folded words, and the name that each of them means."""
+
+    def __init__(self, names: Mapping[tuple[str, ...], str] | None = None) -> None:
+        self._names = dict(names or {})
+        self._lengths: dict[str, int] = {}  # of the longest run that begins with a word
+        for run in self._names:
+            self._lengths[run[0]] = max(self._lengths.get(run[0], 0), len(run))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def run_at(self, words: Sequence[str], at: int) -> tuple[int, str | None]:
+        """Return the length of the longest run there that means a name, and the name."""
+        longest = min(self._lengths.get(words[at], 0), len(words) - at)
+        for length in range(longest, 0, -1):
+            name = self._names.get(tuple(words[at : at + length]))
+            if name is not None:
+                return length, name
+        return 1, None
+
+
+NO_ALIASES: Final = Aliases()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +169,10 @@ def _is_name(token: str, *, first: bool) -> bool:
 
 
 def _runs(words: Sequence[str], aliases: Aliases) -> Iterator[tuple[int, str | None]]:
-    """Yield where each run of words that an alias names begins, longest first, and each other."""
-    longest = max(map(len, aliases), default=0)
+    """Yield where each run of words that means a name begins, with it, and each other word."""
     at = 0
     while at < len(words):
-        lengths = range(min(longest, len(words) - at), 0, -1)
-        runs = ((length, aliases.get(tuple(words[at : at + length]))) for length in lengths)
-        length, name = next((run for run in runs if run[1] is not None), (1, None))
+        length, name = aliases.run_at(words, at)
         yield at, name
         at += length
 

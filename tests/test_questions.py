@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from markets.question_numbers import Amount, Bound
 from markets.question_times import UNKNOWN_YEAR, When, zones_in
-from markets.questions import Reading, Wording, full_question, read, word_list
+from markets.questions import Aliases, Reading, Wording, full_question, read, word_list
 
 MAY = datetime(2026, 5, 1, 4, 0, tzinfo=UTC)
 MONTHS = (
@@ -302,9 +302,9 @@ def test_sense_is_read(question: str, negated: bool) -> None:
 
 
 def test_aliases_name_runs_of_words_longest_first() -> None:
-    aliases = {("btc",): "bitcoin", ("bank", "of", "england"): "boe", ("bank",): "a bank"}
+    names = {("btc",): "bitcoin", ("bank", "of", "england"): "boe", ("bank",): "a bank"}
 
-    found = read(Wording("1", "Will BTC beat the Bank of England?"), aliases=aliases)
+    found = read(Wording("1", "Will BTC beat the Bank of England?"), aliases=Aliases(names))
 
     assert found.words == ("bitcoin", "beat", "boe")
     assert {"bitcoin", "boe"} <= found.names
