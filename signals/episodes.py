@@ -135,6 +135,11 @@ class Episodes:
             if episodes:
                 self._open[subject] = episodes
 
+    def resume(self, episode: Episode) -> None:
+        """Go on with an episode that another process began (`signals.adopt`)."""
+        kinds = self._open.setdefault((episode.rule.code, episode.subject), {})
+        kinds[episode.finding.kind] = episode
+
     def advance(self, *, at: int) -> Iterator[SignalChange]:
         """Say what is due by now; call before each frame.
 

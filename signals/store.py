@@ -16,7 +16,7 @@ from markets.frames import moment
 from markets.models import Event
 from rules.models import RuleVersion
 from signals.episodes import ChangeKind, SignalChange
-from signals.models import Signal, SignalPoint
+from signals.models import Signal, SignalPoint, SignalQuerySet
 
 TOPIC = "signals"
 CENT_BPS = Decimal("0.01")
@@ -35,10 +35,11 @@ def save(changes: Iterable[SignalChange]) -> None:
             _alert(signal, at=at, cooldown=change.rule.definition.dedupe.cooldown_secs)
 
 
-def close_lost(*, at: datetime) -> int:
-    """Close what a process that died left open; return how many."""
+def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
+    """Close what a process that died left open, or only those of it; return how many."""
+    lost = Signal.objects.open() if among is None else among.open()
     closed = 0
-    for signal in Signal.objects.open().select_related("rule", "event").order_by("id"):
+    for signal in lost.select_related("rule", "event").order_by("id"):
         with transaction.atomic():
             moved = (
                 Signal.objects.open()

@@ -1,0 +1,58 @@
+"""The signals' scheduled work. Each task may run twice, late, or not at all for a while."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from alerts import journal
+from markets import lease
+from markets.connections import drop_dead_connections
+from markets.models import Lease
+from signals import polling, store
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 30  # a run is over long before: its share of the venue's time is bounded
+WORKER = "worker"  # heartbeat of whatever runs the scheduled work
+
+
+@shared_task(soft_time_limit=POLL_SECONDS - 5, time_limit=POLL_SECONDS)
+def poll_books(**_: object) -> str:
+    """Look at the next watched books over REST; say what came of it."""
+    if settings.DATA_SOURCE != "real":
+        return f"nothing done: DATA_SOURCE is {settings.DATA_SOURCE}, so there is no venue to ask"
+    drop_dead_connections()
+    with lease.held("poll", seconds=POLL_SECONDS) as ours:
+        told = polling.poll() if ours else "nothing done: another is at it"
+    log.debug("task.done name=poll_books told=%s", told)
+    return told
+
+
+@shared_task(soft_time_limit=20, time_limit=25)
+def sweep(**_: object) -> int:
+    """Close the signals whose process died, and show that scheduled work is done.
+
+    Return how many. After a pause of its own the first run closes nothing: it
+    cannot tell the dead from those that just had no database either.
+    """
+    drop_dead_connections()
+    at, last = timezone.now(), _last_sweep()
+    with lease.held("sweep", seconds=25) as ours:
+        if not ours:
+            return 0
+        closed = 0
+        if last is not None and at - last < polling.LOST_AFTER:
+            closed = store.close_lost(at=at, among=polling.lost_signals(at))
+        if closed:
+            log.warning("signals.lost closed=%d", closed)
+        journal.beat(WORKER, at=at, progress=int(at.timestamp()), lost_signals=closed)
+    return closed
+
+
+def _last_sweep() -> datetime | None:
+    return Lease.objects.filter(name="sweep").values_list("until", flat=True).first()
