@@ -64,7 +64,10 @@ class _Unclear:
 
 
 class Ingest:
-    """Keeps following what `watched` names until it is cancelled."""
+    """Keeps following what `watched` names until it is cancelled.
+
+    `watched` is given what is followed now and returns what should be.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Ingest:
         clob: Clob,
         ws_url: str,
         books: Books,
-        watched: Callable[[], Awaitable[Sequence[Followed]]],
+        watched: Callable[[Sequence[Followed]], Awaitable[Sequence[Followed]]],
         take: Callable[[Frame], None],
         clock: Callable[[], int],
         pace: Pace | None = None,
@@ -123,7 +126,9 @@ class Ingest:
 
     async def refresh(self) -> None:
         """Take over the watch list: begin what is new on it, leave what is gone."""
-        wanted = {each.event_id: each for each in await self._watched()}
+        wanted = {
+            each.event_id: each for each in await self._watched(tuple(self._followed.values()))
+        }
         gone = [each for key, each in self._followed.items() if wanted.get(key) != each]
         fresh = [each for key, each in wanted.items() if self._followed.get(key) != each]
         if fresh:

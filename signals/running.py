@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections, connections
+from django.db import DatabaseError, close_old_connections, connections
 
+from markets import watch
 from markets.books import Books
 from markets.ingest import Followed
 from markets.recording import Recording
@@ -47,10 +49,6 @@ def source_of(name: str, *, clock: Clock, books: Books) -> Source:
     if name.startswith("replay:"):
         path = Path(name.removeprefix("replay:"))
         return Paced(recorded(path, problems=books.problems), clock)
-    raise ImproperlyConfigured(f"DATA_SOURCE={name!r} cannot be read yet; use mock or replay:FILE")
-
-
-def _venue(clock: Clock, books: Books) -> Source:
     return Venue(
         gamma_url=settings.POLYMARKET_GAMMA_URL,
         clob_url=settings.POLYMARKET_CLOB_URL,
@@ -61,14 +59,21 @@ def _venue(clock: Clock, books: Books) -> Source:
     )
 
 
-async def _watched() -> tuple[Followed, ...]:
+async def _watched(now: Sequence[Followed]) -> Sequence[Followed]:
     """Read the watch list; a database that is away changes nothing about it for now."""
-    return await asyncio.to_thread(_read_watched)
+    try:
+        return await asyncio.to_thread(_read_watched, {each.event_id for each in now})
+    except DatabaseError as error:
+        log.warning("watch.unreadable error=%s", error)
+        return now
 
 
-def _read_watched() -> tuple[Followed, ...]:
+def _read_watched(following: set[str]) -> tuple[Followed, ...]:
     close_old_connections()
-    return ()
+    return tuple(
+        Followed(event.event_id, tuple(market.token_ids for market in event.markets))
+        for event in watch.watched(following=following)
+    )
 
 
 def active_rules() -> tuple[ActiveRule, ...]:

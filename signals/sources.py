@@ -99,7 +99,7 @@ class Venue:
     ws_url: str
     clock: Clock
     books: Books
-    watched: Callable[[], Awaitable[Sequence[Followed]]]
+    watched: Callable[[Sequence[Followed]], Awaitable[Sequence[Followed]]]
     pace: Pace | None = None
     patience: Patience | None = None
     ingest: Ingest | None = None

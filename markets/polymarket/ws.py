@@ -40,6 +40,7 @@ class Patience:
     backoff_from: float = 0.25
     backoff_to: float = 30.0
     unreachable_to: float = 3.0
+    reset_to: float = 5.0
     healthy_after: float = 60.0
 
 
@@ -109,24 +110,29 @@ class Shard:
             begun = loop.time()
             reason = await self._session()
             self.counts[f"closed:{reason}"] += 1
-            if reason != "unreachable":
-                down_since = loop.time()
             if loop.time() - begun > self._patience.healthy_after:
                 tries = 0
+            if reason != "unreachable":
+                down_since = loop.time()
             await self._pause(tries, loop.time() - down_since, reason)
-            tries = min(tries + 1, 16)
+            if reason != "unreachable":
+                tries = min(tries + 1, 16)
 
     async def _pause(self, tries: int, down: float, reason: str) -> None:
-        """Wait with full jitter: at once the first time, then 1, 2, 4, ... s at most.
+        """Wait with full jitter.
 
-        A venue that cannot be reached is asked again at least each quarter of
-        the time that it has been away, so that a short outage stays short.
+        A connection that lived is tried again at once the first time, then
+        within 1, 2, 4 and at most 5 s, which keeps one that is cut every 3 s
+        under 12 tries a minute. A venue that cannot be reached is asked again
+        within a quarter of the time that it has been away, so that a short
+        outage stays short.
         """
         patience = self._patience
-        ceiling = patience.backoff_from if tries == 0 else 2.0 ** (tries - 1)
         if reason == "unreachable":
-            ceiling = min(ceiling, max(patience.unreachable_to, down / 4))
-        wait = self._rng.uniform(0, min(ceiling, patience.backoff_to))
+            ceiling = min(max(patience.unreachable_to, down / 4), patience.backoff_to)
+        else:
+            ceiling = min(2.0 ** (tries - 1), patience.reset_to) if tries else patience.backoff_from
+        wait = self._rng.uniform(0, ceiling)
         self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):

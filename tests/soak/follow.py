@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -115,7 +116,7 @@ class Follower:
         ]
         return all(book.state == "fresh" and book.hash_holds() for book in books)
 
-    async def watched(self) -> tuple[Followed, ...]:
+    async def watched(self, now: Sequence[Followed]) -> Sequence[Followed]:
         found = []
         try:
             async with VenueHttp(gamma_url=self.venue.url, clob_url=self.venue.url) as http:
@@ -125,7 +126,7 @@ class Follower:
                         if pairs:
                             found.append(Followed(event.event_id, pairs))
         except VenueError:
-            return tuple(self.source.ingest._followed.values()) if self.source.ingest else ()
+            return now
         return tuple(found)
 
     def unequal(self, books: list[Book], theirs: dict[str, Any]) -> list[Book]:
