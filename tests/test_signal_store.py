@@ -394,7 +394,7 @@ def test_queries_for_a_change_stay_few(rule, django_assert_max_num_queries):
 
     with django_assert_max_num_queries(20):
         store.save([first])
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(12):
         store.save([second])
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(12):
         store.save([end])
