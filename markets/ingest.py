@@ -13,7 +13,6 @@ things are asked for:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -25,13 +24,16 @@ from markets.frames import LEFT, OPENED, Frame, left_out
 from markets.polymarket.clob import Clob
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueError
+from markets.polymarket.wire import tokens_resolved
 from markets.polymarket.ws import Patience, Shard
 
 log = logging.getLogger(__name__)
 
 BATCH = 500  # the most books one request may ask for
 CONFIRM_PAUSE = 1.0  # seconds between two confirmations of one event
-TERMS_PAUSE = 2.0  # seconds between two readings of the terms, however much the feed speaks
+RESOLVED = b'"market_resolved"'
+TERMS_BATCH = 10  # events read together
+LONGEST_REST = 30.0  # seconds to leave the venue alone at most when it asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Ingest:
         self._followed: dict[str, Followed] = {}
         self._shard_of: dict[str, Shard] = {}  # by token
         self._unclear: dict[str, _Unclear] = {}  # by token of outcome 0
-        self._terms_due = asyncio.Event()
+        self._event_of: dict[str, str] = {}  # by token
         self._confirmed: dict[str, float] = {}  # by event: not again before this loop time
         self._running = 0  # shards whose task was started
         self._tasks = asyncio.TaskGroup()
@@ -103,7 +105,7 @@ class Ingest:
     async def run(self) -> None:
         async with self._tasks as tasks:
             tasks.create_task(self._repeat("watch", self._pace.watch_every, self.refresh))
-            tasks.create_task(self._repeat("terms", TERMS_PAUSE, self._terms_anew))
+            tasks.create_task(self._terms_for_ever())
             tasks.create_task(self._repeat("heal", self._pace.heal_every, self._heal))
             tasks.create_task(self._probe_for_ever())
 
@@ -147,22 +149,27 @@ class Ingest:
         now = asyncio.get_running_loop().time()
         if event_id in self._followed and now >= self._confirmed.get(event_id, 0):
             self._confirmed[event_id] = now + CONFIRM_PAUSE
-            self._tasks.create_task(self._confirm(event_id))
+            self._tasks.create_task(self._confirm([event_id]))
 
-    async def _confirm(self, event_id: str) -> None:
+    async def _confirm(self, event_ids: list[str]) -> None:
         try:
-            await self._fetch_terms([event_id])
+            await self._fetch_terms(event_ids)
         except VenueError as error:
-            self._refused("confirm", error)
+            self._refused("terms", error)
+            await asyncio.sleep(min(error.retry_after or 0, LONGEST_REST))
 
-    async def _terms_anew(self) -> None:
-        """Read the terms again when their time has come, or the feed spoke of a listing."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.terms_every):
-                await self._terms_due.wait()
-        self._terms_due.clear()
-        if self._followed:
-            await self._fetch_terms(list(self._followed))
+    async def _terms_for_ever(self) -> None:
+        """Read the terms of all followed events once per round, a few at a time.
+
+        A page of hundreds would hold up the frames that arrive meanwhile.
+        """
+        while True:
+            ids = sorted(self._followed)
+            batches = [ids[i : i + TERMS_BATCH] for i in range(0, len(ids), TERMS_BATCH)] or [[]]
+            for batch in batches:
+                await asyncio.sleep(self._pace.terms_every / len(batches))
+                if batch:
+                    await self._confirm(batch)
 
     async def _fetch_terms(self, event_ids: list[str]) -> None:
         async for body in self._gamma.events_by_id(event_ids):
@@ -173,6 +180,7 @@ class Ingest:
         for pair in event.tokens:
             shard = self._shard_with_room()
             self._shard_of.update(dict.fromkeys(pair, shard))
+            self._event_of.update(dict.fromkeys(pair, event.event_id))
             await shard.follow(pair)
 
     async def _leave(self, event: Followed) -> None:
@@ -181,7 +189,7 @@ class Ingest:
             shard = self._shard_of[pair[0]]
             for token in pair:
                 self._unclear.pop(token, None)
-                del self._shard_of[token]
+                del self._shard_of[token], self._event_of[token]
             self._take(Frame(self._clock(), "ws", ",".join(pair).encode(), shard.number, LEFT))
             await shard.leave(pair)
 
@@ -212,9 +220,16 @@ class Ingest:
             for shard in self.shards:
                 shard.hurry()
             self._tasks.create_task(self._snapshot_again(self.shards[frame.conn or 0]))
-        elif b'"market_resolved"' in frame.body or b'"new_market"' in frame.body:
-            self.counts["listing_events"] += 1
-            self._terms_due.set()
+        elif RESOLVED in frame.body:
+            self._resolved(frame.body)
+
+    def _resolved(self, body: bytes) -> None:
+        """Read the terms of an event at once whose market the feed says is resolved."""
+        for token in tokens_resolved(body):
+            if token in self._event_of:
+                self.counts["resolved"] += 1
+                self.confirm(self._event_of[token])
+                return
 
     async def _snapshot_again(self, shard: Shard) -> None:
         """After a gap ask for every book of a connection at once; the feed may not resend all."""

@@ -203,6 +203,9 @@ decode_stamps = msgspec.json.Decoder(Stamped | list[Stamped]).decode
 split_frame = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+_decode_resolved = msgspec.json.Decoder(MarketResolved).decode
+
+
 def last_stamp(body: bytes, market: str) -> tuple[str, str, str]:
     """Return (asset id, hash, timestamp) of a market's last entry in a price_change frame.
 
@@ -218,6 +221,16 @@ def last_stamp(body: bytes, market: str) -> tuple[str, str, str]:
             last = message.price_changes[-1]
             found = (last.asset_id, last.hash, message.timestamp)
     return found
+
+
+def tokens_resolved(body: bytes) -> list[str]:
+    """Return the tokens of the markets that a frame says are resolved; none if it is unreadable."""
+    try:
+        pieces = split_frame(body) if body.lstrip()[:1] == b"[" else [body]
+        told = [_decode_resolved(piece) for piece in pieces if b'"market_resolved"' in bytes(piece)]
+    except DECODE_ERRORS:
+        return []
+    return [token for each in told for token in each.assets_ids]
 
 
 def unknown_fields(body: bytes) -> list[str]:
