@@ -19,9 +19,11 @@ from django.utils.safestring import SafeString
 
 from alerts import journal
 from alerts.admin import ReadOnly
+from markets import groups_admin as groups_admin  # registers relations and groups
 from markets import watch
 from markets.models import (
     Event,
+    Gap,
     Market,
     Outcome,
     Quarantine,
@@ -42,10 +44,11 @@ if TYPE_CHECKING:  # Django's own classes take no parameters at run time
     _MarketInline = admin.TabularInline[Market, Event]
     _ChangeAdmin = admin.ModelAdmin[TermsChange]
     _RunAdmin = admin.ModelAdmin[SyncRun]
+    _GapAdmin = admin.ModelAdmin[Gap]
     _RuleAdmin = admin.ModelAdmin[WatchRule]
 else:
     _EventAdmin = _MarketAdmin = _OutcomeAdmin = _QuoteAdmin = admin.ModelAdmin
-    _QuarantineAdmin = _ChangeAdmin = _RunAdmin = _RuleAdmin = admin.ModelAdmin
+    _QuarantineAdmin = _ChangeAdmin = _RunAdmin = _RuleAdmin = _GapAdmin = admin.ModelAdmin
     _OutcomeInline = _MarketInline = admin.TabularInline
     _QuoteInline = admin.StackedInline
 
@@ -263,6 +266,21 @@ class SyncRunAdmin(ReadOnly, _RunAdmin):
     @admin.display(description="vanished")
     def gone(self, run: SyncRun) -> int:
         return sum(run.vanished.values())
+
+
+@admin.register(Gap)
+class GapAdmin(ReadOnly, _GapAdmin):
+    list_display = ("opened_at", "kind", "subject", "reason", "books", "healing")
+    list_filter = ("kind", "ending")
+    search_fields = ("=subject",)
+    search_help_text = "A connection's number or the whole id of a market."
+    ordering = ("-opened_at", "-id")
+
+    @admin.display(description="healed after", ordering="healing_seconds")
+    def healing(self, gap: Gap) -> str:
+        if gap.healing_seconds is not None:
+            return f"{gap.healing_seconds:.2f} s"
+        return "its process ended before" if gap.ending else "still open"
 
 
 @admin.register(WatchRule)

@@ -19,6 +19,7 @@ from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
 from markets import watch
 from markets.models import (
     Event,
+    Gap,
     Market,
     Outcome,
     Quarantine,
@@ -27,8 +28,10 @@ from markets.models import (
     TermsChange,
     WatchRule,
 )
+from markets.relation_models import SynonymGroup
 from signals.models import Signal, SignalPoint
 from tests import portal_cast as cast
+from tests import relation_cast
 from tests.portal_cast import START
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +41,7 @@ PROGRAMS_ROWS = (
     FeedEntry,
     Heartbeat,
     Event,
+    Gap,
     Market,
     Outcome,
     Quote,
@@ -66,9 +70,12 @@ def world(db: None) -> Signal:
         source="ws", reason="bad_json", count=3, first_at=START, last_at=timezone.now()
     )
     SyncRun.objects.create(kind=SyncRun.Kind.FULL, started_at=START)
+    Gap.objects.create(kind=Gap.Kind.CONNECTION, subject="0", books=3, opened_at=START)
     TermsChange.objects.create(market_id="800", at=START, field="STATE", new="PAUSED")
     watch.pin(WatchRule.Kind.EVENT, "7", by="operator")
     CrontabSchedule.objects.create(hour="4", minute="0")
+    relation_cast.proposed(("800", "801"), "exclusive")
+    SynonymGroup.objects.create(name="Winners", method="MANUAL", created_at=START)
     return cast.tell("opened", cast.finding_in(view), cast.rule())
 
 
