@@ -181,6 +181,9 @@ LOGGING = {
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
+        # Two lines per finished task; what a task did is in its row and its heartbeat.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
         "django.channels.server": {"level": "WARNING"},
     },
 }
