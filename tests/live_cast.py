@@ -34,7 +34,7 @@ def shipped_rules() -> tuple[ActiveRule, ...]:
     return tuple(ActiveRule.of(file.definition) for file in files)
 
 
-def simulated(*, seed: int = 7, seconds: int = 60) -> Iterator[Frame]:
+def simulated(*, seed: int = 7, seconds: int = 30) -> Iterator[Frame]:
     """A world in which much happens."""
     world = World(seed=seed, events=20, start=START, plant_every=3, decoy_every=2)
     return frames(world, until=START + seconds * SECOND)
@@ -45,7 +45,7 @@ def run_live(
     *,
     rules: tuple[ActiveRule, ...] = (),
     feed: Iterator[Frame] | None = None,
-    speed: float = 25,
+    speed: float = 15,
 ) -> Live:
     """Run the live path over frames on the wall clock, `speed` times as fast; return it ended."""
     clock = Clock()

@@ -268,9 +268,8 @@ def test_record_prints_the_digest_that_replay_gives(home, tmp_path):
     assert told["frames"] > 300
 
 
-@pytest.mark.parametrize("command", ["stream", "record"])
 @pytest.mark.parametrize(
-    ("source", "code"), [("moon", 2), ("replay:nowhere.jsonl", 4)], ids=["unknown", "missing"]
+    ("command", "source", "code"), [("stream", "moon", 2), ("record", "replay:nowhere.jsonl", 4)]
 )
 def test_source_that_cannot_be_read_has_its_exit_code(home, tmp_path, command, source, code):
     out = ["--out", str(tmp_path / "r.jsonl")] if command == "record" else []

@@ -57,7 +57,7 @@ def test_replay_gives_the_digest_of_the_live_run(recorded, speed):
     opened = [change for change in changes if change["change"] == "opened"]
     assert replayed.code == 0
     assert replayed.last == {"digest": digest, "frames": frames, "signals": len(opened)}
-    assert len(opened) > 10
+    assert len(opened) > 5
     assert {change["change"] for change in changes} == {"opened", "updated", "closed"}
 
 
@@ -83,14 +83,15 @@ def test_for_people_one_line_says_each_change(recorded):
 
 def test_compressed_recording_gives_the_same(recorded, tmp_path):
     file = tmp_path / "minute.jsonl.gz"
-    live = run_live(file)
+    live = run_live(file, feed=simulated(seconds=10), speed=40)
 
+    assert live.pipeline.digest.changes
     assert Replayed(file, "--json").last["digest"] == live.digest
 
 
 def test_bad_frames_are_replayed_as_bad_as_they_came(tmp_path):
     def disturbed(rng: random.Random) -> Any:
-        for frame in simulated(seconds=20):
+        for frame in simulated(seconds=10):
             body = bytearray(frame.body)
             if rng.random() < 0.1:
                 body[rng.randrange(len(body))] = rng.randrange(256)
@@ -134,7 +135,7 @@ def test_recording_that_names_no_rules_is_replayed_with_the_shipped_ones(recorde
 # --- what is left of a recording -----------------------------------------------------
 
 
-@pytest.mark.parametrize("cut", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("cut", [0.2, 0.6])
 def test_truncated_recording_replays_what_is_whole_and_says_so(recorded, tmp_path, cut):
     whole = recorded[0].read_bytes()
     place = whole.index(b"\n", int(len(whole) * cut)) - 20
