@@ -214,7 +214,7 @@ class Shard:
         while True:
             await asyncio.sleep(min(1.0, patience.ping_every / 4))
             now = loop.time()
-            if now - self._pong_at > patience.pong_within + patience.ping_every:
+            if now - self._pong_at > patience.pong_within:
                 self.problem = f"no PONG for {now - self._pong_at:.0f} s"
                 return "no_pong"
             if self.assets and now - self._data_at > patience.data_within:

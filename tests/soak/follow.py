@@ -46,6 +46,7 @@ from tests.venue import VenueClient, venue_process  # noqa: E402
 # Seconds that each fault is on. Silence is noticed after 30 s, a dead asset by the round of 60 s.
 SECONDS = {
     "silent_socket": 40,
+    "blackhole": 26,
     "dead_asset": 80,
     "refuse_connections": 12,
     "flapping": 20,
@@ -158,7 +159,8 @@ async def recovered(follower: Follower, *, limit: float) -> float | None:
     begun = time.monotonic()
     left = follower.books
     while time.monotonic() - begun < limit:
-        left = follower.unequal(left, await asyncio.to_thread(follower.venue.books))
+        tokens = [book.token0 for book in left]
+        left = follower.unequal(left, await asyncio.to_thread(follower.venue.books, *tokens))
         if not left:
             return time.monotonic() - begun
         await asyncio.sleep(0.2)
