@@ -22,6 +22,7 @@ from rules.kernel.relations import (
     Relation,
     TooManyStates,
     facts_of,
+    kind_of,
     members_of,
     possible_states,
 )
@@ -71,6 +72,7 @@ class Known:
     """What is known of a set of markets. `states` is None above `COUNTED_STATES`."""
 
     relations: tuple[Relation, ...]
+    kind: str
     members: tuple[str, ...]
     position: Mapping[str, int]
     facts: tuple[Fact, ...]
@@ -99,6 +101,7 @@ def known_of(relations: Sequence[Relation], terms: Mapping[str, MarketTerms]) ->
     facts = facts_of(relations, members, terms)
     return Known(
         relations=tuple(relations),
+        kind=kind_of(relations),
         members=members,
         position={member: index for index, member in enumerate(members)},
         facts=facts,

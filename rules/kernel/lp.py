@@ -8,7 +8,7 @@ rounded to lots, priced exactly and checked against every possible state again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -20,13 +20,14 @@ from rules.kernel.known import Contradiction, Known, States, known_of
 from rules.kernel.plans import Offer, Plan, finding_of, gates_of, offer, price_plan, state_text
 from rules.kernel.program import (
     Exposure,
+    Least,
     best_sizes,
     exposure_of,
     least_of,
     worst_state,
 )
 from rules.kernel.proofs import steps_of
-from rules.kernel.relations import Relation, State, connected_sets, kind_of
+from rules.kernel.relations import Relation, State, connected_sets
 
 __all__ = ["Contradiction", "best_sizes", "detect_known", "detect_relations"]
 
@@ -67,12 +68,22 @@ def detect_known(
     lack members that are not listed.
     """
     offers = _offers(known, views)
-    plan = _plan_without_small(known, tuple(each for each in offers if not each.gates), limits)
-    if plan is None:
-        plan = _plan(known, offers, limits)  # what the gates stop
-        if plan is None or not plan.gates:
+    sound = tuple(each for each in offers if not each.gates)
+    solved = _solved_without_small(known, sound, limits)
+    if solved is None:
+        solved = _solved(known, offers, limits)  # what the gates stop
+        if solved is None or not solved.plan.gates:
             return None
-    return _finding(known, plan, at=at, limits=limits)
+    return _finding(known, solved, at=at, limits=limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """A plan, what it buys of each market, and why it pays no less than it says."""
+
+    plan: Plan
+    exposure: Exposure
+    least: Least
 
 
 def _offers(known: Known, views: Mapping[str, MarketView]) -> tuple[Offer, ...]:
@@ -89,41 +100,51 @@ def _offers(known: Known, views: Mapping[str, MarketView]) -> tuple[Offer, ...]:
     )
 
 
-def _plan_without_small(known: Known, offers: tuple[Offer, ...], limits: Limits) -> Plan | None:
+def _solved_without_small(
+    known: Known, offers: tuple[Offer, ...], limits: Limits
+) -> _Solved | None:
     """Drop orders under the venue's minimum, smallest first, until the rest stands or fails."""
-    while (plan := _plan(known, offers, limits)) is not None:
+    while (solved := _solved(known, offers, limits)) is not None:
+        plan = solved.plan
         rows = zip(plan.sizes, plan.offers, plan.refused(), strict=True)
         refused = sorted(((size, i) for i, (size, _, small) in enumerate(rows) if small))
         if not refused:
-            return plan
+            return solved
         # One at a time is best; of very many a few, because each costs a program.
         dropped = [plan.offers[i] for _, i in refused[: 1 + len(refused) // 8]]
         offers = tuple(each for each in offers if not any(each is gone for gone in dropped))
     return None
 
 
-def _plan(known: Known, offers: Sequence[Offer], limits: Limits) -> Plan | None:
+def _solved(known: Known, offers: Sequence[Offer], limits: Limits) -> _Solved | None:
     offers = tuple(each for each in offers if each.top_cost < 1.0)
     if not offers:
         return None
     budget = None if limits.capital is None else float(limits.capital)
     sizes = best_sizes(known, offers, budget)
+    if not any(sizes):
+        return None
+    tried: dict[tuple[int, ...], tuple[Exposure, Least]] = {}
 
-    def least(lots: Sequence[int]) -> int:
-        return least_of(known, exposure_of(known, offers, lots)).payoff
+    def pays(lots: Sequence[int]) -> int:
+        exposure = exposure_of(known, offers, lots)
+        least = least_of(known, exposure)
+        tried[tuple(lots)] = exposure, least
+        return least.payoff
 
-    return price_plan(offers, sizes, payoff_of=least, capital=limits.capital)
+    plan = price_plan(offers, sizes, payoff_of=pays, capital=limits.capital)
+    return None if plan is None else _Solved(plan, *list(tried.values())[-1])
 
 
 # --- what is told --------------------------------------------------------------------
 
 
-def _finding(known: Known, plan: Plan, *, at: datetime, limits: Limits) -> Finding:
+def _finding(known: Known, solved: _Solved, *, at: datetime, limits: Limits) -> Finding:
+    plan, exposure = solved.plan, solved.exposure
     events = {each.terms.event_id for each in plan.offers}
-    exposure = exposure_of(known, plan.offers, plan.sizes)
     finding = finding_of(
         plan,
-        kind=kind_of(known.relations),
+        kind=known.kind,
         event_id=events.pop() if len(events) == 1 else None,
         worst_state=_state_text(known, plan, worst_state(known, exposure)),
         states=known.count,
@@ -132,7 +153,7 @@ def _finding(known: Known, plan: Plan, *, at: datetime, limits: Limits) -> Findi
         gates=[gate for relation in known.relations for gate in relation.gates],
         conditions=(GIVEN_NO_VOID,),
     )
-    certificate = _proven(finding.certificate, known, plan, exposure)
+    certificate = _proven(finding.certificate, known, solved)
     return replace(finding, certificate=certificate, facts=_void(known, plan, exposure))
 
 
@@ -145,10 +166,11 @@ def _state_text(known: Known, plan: Plan, state: State) -> str:
     return ", ".join(sorted(texts))
 
 
-def _proven(certificate: Certificate, known: Known, plan: Plan, exposure: Exposure) -> Certificate:
+def _proven(certificate: Certificate, known: Known, solved: _Solved) -> Certificate:
     """Add the payoff of each state that makes a difference, or the steps of a proof."""
+    plan, exposure = solved.plan, solved.exposure
     if known.states is None:
-        return replace(certificate, proof=steps_of(least_of(known, exposure).proof, known.members))
+        return replace(certificate, proof=steps_of(solved.least.proof, known.members))
     used = sorted({known.position[each.terms.market_id] for each in plan.offers})
     rows, first = np.unique(known.states[:, used], axis=0, return_index=True)
     if len(rows) > TABLE_ROWS:

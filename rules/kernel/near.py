@@ -11,7 +11,7 @@ from markets.fills import MICRO, usd_price
 from rules.kernel.finding import MarketView, NearMiss
 from rules.kernel.known import Known, Order
 from rules.kernel.plans import Offer, gates_of, offer
-from rules.kernel.relations import Fact, Literal0, kind_of
+from rules.kernel.relations import Fact, Literal0
 
 _CENT = Decimal("0.0001")
 
@@ -40,7 +40,7 @@ def near_miss_of(
     return NearMiss(
         event_id=events.pop() if len(events) == 1 else None,
         market_ids=tuple(sorted({each.terms.market_id for each in gap.offers})),
-        kind=kind_of(known.relations),
+        kind=known.kind,
         gross_sum=gross,
         net_sum=net,
         gap_cents=max((net - gap.payoff) * 100, Decimal(0)).quantize(_CENT),

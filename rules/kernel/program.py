@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csc_array
 
-from markets.fills import LOT, SIZE_ONE, depth_of
-from rules.kernel.known import Known, States
+from markets.fills import LOT, SIZE_ONE, Ladder, depth_of
+from rules.kernel.known import Known, Partition, States
 from rules.kernel.plans import Offer
 from rules.kernel.relations import Fact, State
+from rules.kernel.walks import walk_equal, walk_unequal
 
+FIRST_LEVELS = 3  # of each ladder; more where these are all bought
 FIRST_STATES = 128  # what a program starts with; broken states are added as they are found
 MORE_STATES = 64
 _SLACK = 100  # 1e-4 share: what a solver's float may lack of a whole lot
@@ -91,14 +93,48 @@ class _Levels:
 
 def best_sizes(known: Known, offers: Sequence[Offer], budget: float | None) -> list[int]:
     """Return the size of each offer, in 1e-6 shares, that gains most in the worst state."""
-    levels = _levels(known, offers)
-    if known.listed is None:
-        bought = _solve(levels, _by_facts(known, levels), budget)
-    else:
-        bought = _over_states(levels, known.listed, budget)
-    sizes = np.bincount(levels.owner, weights=bought, minlength=len(offers))
-    units = (int(size * SIZE_ONE + _SLACK) for size in sizes)
-    return [min(unit, depth_of(each.ladder)) for unit, each in zip(units, offers, strict=True)]
+    if isinstance(known.shape, Partition):
+        return _by_walks(known.shape, known, offers, budget)
+    depths = [FIRST_LEVELS] * len(offers)
+    while True:
+        levels = _levels(known, offers, depths)
+        if known.listed is None:
+            bought = _solve(levels, _by_facts(known, levels), budget)
+        else:
+            bought = _over_states(levels, known.listed, budget)
+        sizes = np.bincount(levels.owner, weights=bought, minlength=len(offers))
+        # Only where all that was looked at is bought can there be a use for more of it.
+        dry = [
+            index
+            for index, (each, depth) in enumerate(zip(offers, depths, strict=True))
+            if len(each.ladder) > depth and sizes[index] >= _shares(each.ladder[:depth])
+        ]
+        if not dry:
+            units = (int(size * SIZE_ONE + _SLACK) for size in sizes)
+            return [min(u, depth_of(o.ladder)) for u, o in zip(units, offers, strict=True)]
+        for index in dry:
+            depths[index] = len(offers[index].ladder)
+
+
+def _by_walks(
+    partition: Partition, known: Known, offers: Sequence[Offer], budget: float | None
+) -> list[int]:
+    """Walk the ladders as for an event: the closed forms equal the program here."""
+    number = {(known.position[o.terms.market_id], o.outcome): i for i, o in enumerate(offers)}
+    best, gained = [0] * len(offers), 0.0
+    for fact in partition.facts:
+        wanted = [(at, 0 if true is not fact.most else 1) for at, true in fact.literals]
+        sold = [number[outcome] for outcome in wanted if outcome in number]
+        if not sold or (len(sold) < len(wanted) and not fact.most):
+            continue
+        walk = walk_unequal if fact.most else walk_equal
+        ladders, tables = [offers[i].ladder for i in sold], [offers[i].table for i in sold]
+        walked = walk(ladders, tables, budget=budget)
+        if walked.profit > gained:
+            best, gained = [0] * len(offers), walked.profit
+            for index, size in zip(sold, walked.sizes, strict=True):
+                best[index] = int(size)
+    return best
 
 
 def least_of(known: Known, exposure: Exposure) -> Least:
@@ -155,13 +191,13 @@ def centre(known: Known, lows: Sequence[float], highs: Sequence[float]) -> tuple
 # --- the parts of a program ----------------------------------------------------------
 
 
-def _levels(known: Known, offers: Sequence[Offer]) -> _Levels:
-    """List the levels that can pay: one that costs 1 USD or more never does."""
+def _levels(known: Known, offers: Sequence[Offer], depths: Sequence[int]) -> _Levels:
+    """List the first levels of each offer that can pay: one of 1 USD or more never does."""
     rows = [
         (index, position, yes, table[price], size)
         for index, position, yes, table, ladder in (
-            (i, known.position[each.terms.market_id], each.outcome == 0, each.table, each.ladder)
-            for i, each in enumerate(offers)
+            (i, known.position[o.terms.market_id], o.outcome == 0, o.table, o.ladder[:depth])
+            for i, (o, depth) in enumerate(zip(offers, depths, strict=True))
         )
         for price, size in ladder
         if table[price] < 1.0
@@ -174,6 +210,11 @@ def _levels(known: Known, offers: Sequence[Offer]) -> _Levels:
         np.array(cost, dtype=np.float64),
         np.array(size, dtype=np.float64) / SIZE_ONE,
     )
+
+
+def _shares(ladder: Ladder) -> float:
+    """Return what a ladder offers, less what a solver's float may be off by."""
+    return depth_of(ladder) / SIZE_ONE * (1 - 1e-9) - 1e-7
 
 
 def _solve(levels: _Levels, nature: _Rows, budget: float | None) -> Floats:
@@ -350,15 +391,18 @@ def _proof(known: Known, exposure: Ints) -> tuple[Step, ...]:
 def _searched(known: Known, exposure: Ints) -> State:
     row, column, value, least = _multipliers(known.facts)
     count = len(known.members)
-    answer = _milp(
-        exposure / LOT,
-        csc_array((value, (column, row)), shape=(len(least), count)),
-        least,
-        np.full(len(least), np.inf),
-        np.zeros(count),
-        np.ones(count),
-        whole=True,
-    )
+    for whole in (False, True):  # a corner of the facts is mostly a state, and found sooner
+        answer = _milp(
+            exposure / LOT,
+            csc_array((value, (column, row)), shape=(len(least), count)),
+            least,
+            np.full(len(least), np.inf),
+            np.zeros(count),
+            np.ones(count),
+            whole=whole,
+        )
+        if np.abs(answer - np.round(answer)).max() < 1e-6:
+            break
     return tuple(truth > 0.5 for truth in answer)
 
 
