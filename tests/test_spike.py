@@ -116,7 +116,7 @@ def test_a_move_in_small_steps_is_told_from_where_it_began():
 def test_two_cents_are_news_at_three_cents_and_none_at_fifty():
     low, middle = a_watch(tick=10), a_watch(tick=10)
     rng = random.Random(4)
-    noise = [rng.choice((-10, 0, 0, 10)) for _ in range(600)]
+    noise = [10 * (rng.random() < 0.1) for _ in range(600)]
     low_price, middle_price = 300, 5000
 
     lows = [low_price + n for n in noise] + quiet(5, low_price + 200)
