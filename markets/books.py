@@ -151,7 +151,10 @@ class Books:
     def left(self, tokens: Iterable[str]) -> Sequence[Book]:
         """These are not followed any more: nothing keeps their books fresh."""
         found = dict.fromkeys(self.by_token.get(token) for token in tokens)
-        return [self._cut_off(book) for book in found if book is not None]
+        gone = [self._cut_off(book) for book in found if book is not None]
+        for book in gone:
+            book.conn = None  # what becomes of that connection is nothing to it any more
+        return gone
 
     def _cut_off(self, book: Book) -> Book:
         book.offline = True

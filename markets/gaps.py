@@ -40,8 +40,17 @@ class Gaps:
     def __init__(self) -> None:
         self.open: list[Break] = []
 
-    def begin(self, breaks: Sequence[Break]) -> None:
-        self.open += [each for each in breaks if each.books]
+    def begin(self, breaks: Sequence[Break]) -> list[Break]:
+        """Take over breaks; return those that are new.
+
+        One of books that were not seen whole since an earlier break of the same
+        kind only prolongs that one, so a flood of bad frames is one gap.
+        """
+        before = len(self.open)
+        for each in breaks:
+            if each.books and not any(_prolongs(each, known) for known in self.open):
+                self.open.append(each)
+        return self.open[before:]
 
     def settle(self, *, at: int) -> list[HealedGap]:
         """Return the breaks that have healed since the last call; `at` is the time of the look."""
@@ -53,6 +62,12 @@ class Gaps:
         ]
 
 
+def _prolongs(late: Break, known: Break) -> bool:
+    same = (late.kind, late.subject) == (known.kind, known.subject)
+    return same and set(late.books) <= set(known.books)
+
+
 def _unknown(book: Book) -> bool:
     """Say whether a followed book is still to be healed; one that was let go never will be."""
-    return bool(book.state_note) and book.group is not None
+    left = book.offline and book.conn is None
+    return bool(book.state_note) and book.group is not None and not left

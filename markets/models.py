@@ -394,3 +394,55 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} held by {self.holder or 'nobody'} until {self.until:%H:%M:%S}"
+
+
+class GapQuerySet(models.QuerySet["Gap"]):
+    def open(self) -> GapQuerySet:
+        return self.filter(ending="")
+
+
+class Gap(models.Model):
+    """A time in which the stream did not know some books, and how long that took to heal.
+
+    Healing is looked for every quarter of a second. A gap whose process ended
+    before has no `healed_at`: nobody saw the books whole again.
+    """
+
+    class Kind(models.TextChoices):
+        CONNECTION = "CONNECTION", "connection cut"
+        ASSET = "ASSET", "dead asset"
+        FRAME = "FRAME", "unreadable frame"
+
+    class Ending(models.TextChoices):
+        HEALED = "HEALED"
+        PROCESS_ENDED = "PROCESS_ENDED"
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    subject = models.CharField(max_length=80, help_text="Connection number or market id.")
+    reason = models.CharField(max_length=120, blank=True)
+    books = models.PositiveIntegerField(help_text="Markets whose book was not known.")
+    opened_at = models.DateTimeField()
+    healed_at = models.DateTimeField(null=True, blank=True)
+    healing_seconds = models.FloatField(null=True, blank=True)
+    ending = models.CharField(
+        max_length=13, blank=True, choices=Ending.choices, help_text="Empty: still open."
+    )
+
+    objects = GapQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="newest_gaps"),
+            models.Index(fields=["id"], name="open_gaps", condition=Q(ending="")),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "subject", "opened_at"], name="one_row_a_gap"),
+            models.CheckConstraint(
+                condition=Q(ending="HEALED", healed_at__isnull=False, healing_seconds__gte=0)
+                | ~Q(ending="HEALED") & Q(healed_at=None, healing_seconds=None),
+                name="gap_heals_at_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()} {self.subject} at {self.opened_at:%Y-%m-%d %H:%M:%S}"
