@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from markets.frames import Frame
+from markets.gaps import Gaps
 from markets.recording import RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
@@ -38,6 +39,8 @@ class Live:
         self.clock = clock
         self.writer = writer
         self.sampler = TickSampler()
+        self.gaps = Gaps()
+        self._healing_seconds: float | None = None  # of the gap that healed last
         self._source: Source | None = None
         self.busy_ns = 0  # time spent between a frame and what it led to
         self._recorder = (
@@ -59,6 +62,7 @@ class Live:
         try:
             await asyncio.wait({reading, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._settle()  # before the end cuts all connections, which is no gap
             for task in (reading, stopping, *helpers):
                 task.cancel()
             ended = await asyncio.gather(reading, stopping, *helpers, return_exceptions=True)
@@ -101,6 +105,17 @@ class Live:
         while True:
             await asyncio.sleep(MARK_SECONDS)
             self._store(Step(tuple(self.pipeline.advance(self.clock.now()))))
+            self._settle()
+
+    def _settle(self) -> None:
+        """See which books broke and which gaps have healed since the last look."""
+        at = self.clock.now()
+        breaks = self.gaps.begin(self.pipeline.books.take_breaks())
+        healed = self.gaps.settle(at=at)
+        for gap in healed:
+            self._healing_seconds = (gap.healed_at - gap.opened_at) / 1e9
+        if self.writer:
+            self.writer.put(Batch(at, breaks=breaks, healed=healed))
 
     async def _flush(self) -> None:
         while True:
@@ -137,6 +152,8 @@ class Live:
             "walks": pipeline.engine.looks,
             "open_signals": len(pipeline.episodes),
             "problems": pipeline.problems.total,
+            "open_gaps": len(self.gaps.open),
+            "last_healing_seconds": self._healing_seconds,
             **(self._source.vital_signs() if self._source else {}),
             "mean_us": round(self.busy_ns / max(pipeline.frames, 1) / 1_000, 1),
         }

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, close_old_connections, connections
 
-from markets import watch
+from markets import gap_rows, watch
 from markets.books import Books
 from markets.ingest import Followed
 from markets.recording import Recording
@@ -129,6 +129,7 @@ class LiveThread(threading.Thread):
         try:
             if self._writer:
                 store.close_lost(at=datetime.now(UTC))
+                gap_rows.close_lost()
                 self._writer.start()
             return active_rules()
         finally:

@@ -22,8 +22,9 @@ from django.db import (
 )
 
 from alerts import journal
-from markets import catalogue, ticks
+from markets import catalogue, gap_rows, ticks
 from markets.frames import moment
+from markets.gaps import Break, HealedGap
 from markets.listing import EventTerms
 from markets.problems import SAMPLE_BYTES, Problem
 from markets.ticks import Top
@@ -46,13 +47,21 @@ class Batch:
     events: list[EventTerms] = field(default_factory=list)
     changes: list[SignalChange] = field(default_factory=list)
     tops: list[Top] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
+    healed: list[HealedGap] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     beat: dict[str, object] | None = None
     progress: int = 0
 
     def __bool__(self) -> bool:
         return bool(
-            self.events or self.changes or self.tops or self.problems or self.beat is not None
+            self.events
+            or self.changes
+            or self.tops
+            or self.breaks
+            or self.healed
+            or self.problems
+            or self.beat is not None
         )
 
 
@@ -103,6 +112,8 @@ class Writer(threading.Thread):
         self._store(batch.events, lambda events: catalogue.store(events, seen_at=moment(batch.at)))
         self._store(batch.changes, store.save)
         self._store(batch.tops, ticks.store)
+        self._store(batch.breaks, gap_rows.opened)
+        self._store(batch.healed, gap_rows.healed)
         self._store(batch.problems, ticks.quarantine)
         if batch.beat is not None:
             self._store([batch], self._beat)
