@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -46,8 +47,12 @@ def paper_terms() -> PaperTerms:
 class Desk:
     """One paper broker with its way to the database."""
 
-    def __init__(self, books: Books, *, terms: PaperTerms | None = None) -> None:
-        self.broker = PaperBroker(books, terms=terms)
+    def __init__(
+        self, books: Books, *, terms: PaperTerms | None = None, started: int | None = None
+    ) -> None:
+        """`started` (unix ns) is when this process began; now unless given."""
+        began = time.time_ns() if started is None else started
+        self.broker = PaperBroker(books, terms=terms, started=began)
         self.stored = 0
         self._own_terms = terms
         self._shown_at: datetime | None = None

@@ -395,7 +395,9 @@ class LiveBook(models.Model):
 
     market = models.OneToOneField(Market, primary_key=True, on_delete=models.CASCADE)
     state = models.CharField(max_length=12)
-    epoch = models.PositiveIntegerField(help_text="Grows with every gap in what we know.")
+    epoch = models.BigIntegerField(
+        help_text="Another one after every gap in what we know, also after a restart."
+    )
     bids = models.JSONField(default=list)
     asks = models.JSONField(default=list)
     changed_at = models.DateTimeField(help_text="When the venue last changed it.")

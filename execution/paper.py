@@ -78,10 +78,14 @@ class BookNow:
 
 
 class PaperBroker:
-    """Orders in, reports out. Used by one thread; `accept` and `reports` are safe from another."""
+    """Orders in, reports out. Used by one thread; `accept` and `reports` are safe from another.
 
-    def __init__(self, books: Books, *, terms: PaperTerms | None = None) -> None:
+    `started` (unix ns) tells this process from earlier ones: a restart is a gap too.
+    """
+
+    def __init__(self, books: Books, *, terms: PaperTerms | None = None, started: int) -> None:
         self.books = books
+        self._first_epoch = started // MS
         self.terms = terms or PaperTerms()
         self.footprints = Footprints()
         self.reports: deque[Report] = deque()
@@ -200,13 +204,17 @@ class PaperBroker:
         seen = BookSeen(
             at=moment(at),
             state=book.state if book is not None else "none",
-            epoch=book.epoch if book is not None else None,
+            epoch=self.epoch_of(book) if book is not None else None,
             basis=basis,
         )
         key = working.ticket.key
         del self._working[key]
         self._answered.add(key)
         self.reports.append(Report(working.ticket, result, seen, moment(at)))
+
+    def epoch_of(self, book: Book) -> int:
+        """Return a number that is another one after every gap in what we know of a book."""
+        return self._first_epoch + book.epoch
 
     # --- books for others --------------------------------------------------------------
 
@@ -235,7 +243,7 @@ class PaperBroker:
         return BookNow(
             market_id=book.market_id,
             state=book.state,
-            epoch=book.epoch,
+            epoch=self.epoch_of(book),
             bids=bids[:LEVELS_SHOWN],
             asks=asks[:LEVELS_SHOWN],
             changed_at=moment(book.received),

@@ -108,12 +108,15 @@ class Venue:
         self.markets = {m.terms.market_id: m.terms for view in views for m in view.markets}
         for each in self.markets.values():
             self.books.add(each)
-        self.desk = Desk(
-            self.books, terms=PaperTerms(**{"latency_ms": 100, "leg_gap_ms": 10, **terms})
-        )
+        self.terms = PaperTerms(**{"latency_ms": 100, "leg_gap_ms": 10, **terms})
+        self.desk = Desk(self.books, terms=self.terms, started=0)
         self.at = NS
         for view in views:
             self.open(view)
+
+    def restart(self) -> None:
+        """Let the process die: a new desk knows only what the database does."""
+        self.desk = Desk(self.books, terms=self.terms, started=self.at)
 
     @property
     def now(self) -> datetime:

@@ -307,11 +307,11 @@ def test_footprints_outlive_the_process():
     venue, _ = opened()
     venue.fill()
 
-    after = Desk(venue.books, terms=venue.desk.broker.terms)
-    after.remember(at=venue.now)
-    after.on_time(venue.at)
+    venue.restart()
+    venue.desk.remember(at=venue.now)
+    venue.desk.on_time(venue.at)
 
-    left = after.broker.footprints.left(
+    left = venue.desk.broker.footprints.left(
         venue.books.by_token["10700"].asks_of(0), market_id="800", outcome=0, side="BUY"
     )
     assert left == ()
@@ -503,7 +503,7 @@ def test_report_that_comes_twice_fills_once():
 def test_two_brokers_fill_an_order_once():
     """As when an old process is still there while its successor starts."""
     venue, intent = opened()
-    other = Desk(venue.books, terms=venue.desk.broker.terms)
+    other = Desk(venue.books, terms=venue.terms, started=0)
     venue.work()
     other.work(at=venue.now)
     venue.wait(0.2)
@@ -520,7 +520,8 @@ def test_two_brokers_fill_an_order_once():
     assert closed(venue, intent).status == Status.FILLED
 
 
-def test_order_of_a_dead_broker_is_taken_up_by_the_next():
+def test_order_of_a_dead_broker_is_wound_up_by_the_next():
+    """A restart is a gap in what we know of the books: nothing more is bought on that plan."""
     venue, intent = opened()
     venue.work()
     venue.wait(0.2)
@@ -528,10 +529,13 @@ def test_order_of_a_dead_broker_is_taken_up_by_the_next():
     venue.work()
     assert states(intent) == ["FILLED", "WAITING", "WAITING"]
 
-    venue.desk = Desk(venue.books, terms=venue.desk.broker.terms)
+    venue.restart()
     venue.fill()
 
-    assert closed(venue, intent).status == Status.FILLED
+    assert closed(venue, intent).status == Status.FAILED
+    assert states(intent) == ["FILLED", "FAILED", "FAILED"]
+    assert "gap since the plan" in intent.legs.get(number=2).reason
+    assert intent.legs.get(number=1).unwound == 100
 
 
 def test_order_that_no_broker_takes_up_is_given_up():
@@ -563,7 +567,7 @@ def test_cancelled_order_keeps_what_pays_and_sells_the_rest(dana):
 
 def test_broker_leaves_markets_of_other_streams_alone():
     venue, intent = opened()
-    elsewhere = PaperBroker(type(venue.books)(venue.books.problems))
+    elsewhere = PaperBroker(type(venue.books)(venue.books.problems), started=0)
 
     elsewhere.accept(fills.tickets(at=venue.now))
     elsewhere.on_frame(venue.at + 60_000_000_000)
