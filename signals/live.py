@@ -9,7 +9,7 @@ from pathlib import Path
 
 from markets.frames import Frame
 from markets.gaps import Gaps
-from markets.recording import RecordingWriter
+from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
 from signals.pipeline import Pipeline, Step
@@ -33,6 +33,7 @@ class Live:
         clock: Clock,
         writer: Writer | None,
         recording: Path | None = None,
+        part_bytes: int = PART_BYTES,
         confirm_terms: bool = False,
     ) -> None:
         self.pipeline = Pipeline(rules, confirm_terms=confirm_terms)
@@ -44,7 +45,9 @@ class Live:
         self._source: Source | None = None
         self.busy_ns = 0  # time spent between a frame and what it led to
         self._recorder = (
-            RecordingWriter(recording, header=recording_header(self.pipeline.engine))
+            RecordingWriter(
+                recording, header=recording_header(self.pipeline.engine), part_bytes=part_bytes
+            )
             if recording
             else None
         )
@@ -101,9 +104,11 @@ class Live:
             )
 
     async def _mark(self) -> None:
-        """Let time pass for the episodes when no frame does it."""
+        """Let time pass for the episodes when no frame does it; hand on what was recorded."""
         while True:
             await asyncio.sleep(MARK_SECONDS)
+            if self._recorder:
+                self._recorder.flush()
             self._store(Step(tuple(self.pipeline.advance(self.clock.now()))))
             self._settle()
 
@@ -165,8 +170,9 @@ class Live:
         if self._recorder:
             self._recorder.close()
             log.info(
-                "recording.closed file=%s frames=%d changes=%d digest=%s",
+                "recording.closed file=%s parts=%d frames=%d changes=%d digest=%s",
                 self._recorder.path,
+                self._recorder.part,
                 self._recorder.frames,
                 self.pipeline.digest.changes,
                 self.digest,

@@ -17,7 +17,7 @@ from django.db import DatabaseError, close_old_connections, connections
 from markets import gap_rows, watch
 from markets.books import Books
 from markets.ingest import Followed
-from markets.recording import Recording
+from markets.recording import PART_BYTES, Recording
 from rules.engine import ActiveRule
 from rules.load import enabled_definitions
 from signals import store
@@ -87,10 +87,18 @@ class LiveThread(threading.Thread):
     `failed` is the exception that ended it, if one did.
     """
 
-    def __init__(self, source: str, *, recording: Path | None = None, store: bool = True) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        recording: Path | None = None,
+        part_bytes: int = PART_BYTES,
+        store: bool = True,
+    ) -> None:
         super().__init__(name="stream", daemon=True)
         self.source = source
         self.recording = recording
+        self.part_bytes = part_bytes
         self.failed: BaseException | None = None
         self.live: Live | None = None
         self._writer = Writer() if store else None
@@ -119,6 +127,7 @@ class LiveThread(threading.Thread):
             clock=clock,
             writer=self._writer,
             recording=self.recording,
+            part_bytes=self.part_bytes,
             confirm_terms=self.source == "real",
         )
         source = source_of(self.source, clock=clock, books=self.live.pipeline.books)

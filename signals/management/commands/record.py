@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from signals.management.commands.stream import exit_code, run_until_stopped
+from signals.management.commands.stream import add_part_option, exit_code, run_until_stopped
 from signals.running import LiveThread
 
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--source", default=settings.DATA_SOURCE, help="mock, real, replay:FILE"
         )
+        add_part_option(parser)
         parser.add_argument("--seconds", type=float, help="end by itself after this time")
         parser.add_argument("--json", action="store_true", help="print one object at the end")
 
@@ -30,7 +31,12 @@ class Command(BaseCommand):
         folder = options["out"].parent
         if not folder.is_dir():
             raise CommandError(f"--out {options['out']}: there is no folder {folder}", returncode=2)
-        thread = LiveThread(options["source"], recording=options["out"], store=False)
+        thread = LiveThread(
+            options["source"],
+            recording=options["out"],
+            part_bytes=options["part_bytes"],
+            store=False,
+        )
         run_until_stopped(thread, seconds=options["seconds"])
         if thread.failed or thread.live is None:
             self.stderr.write(f"record ended: {thread.failed}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,33 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
-from markets.recording import NotARecording
+from markets.recording import PART_BYTES, NotARecording
 from signals.running import LiveThread
 
 USAGE, UNREACHABLE, DATA_MISSING = 2, 3, 4
+MB = 1024 * 1024
+
+
+def add_part_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--part-mb",
+        dest="part_bytes",
+        type=_megabytes,
+        default=PART_BYTES,
+        metavar="N",
+        help=f"begin the next file of a recording after N MB ({PART_BYTES // MB})",
+    )
+
+
+def _megabytes(text: str) -> int:
+    """Read MB above zero, fractions too; return bytes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise ArgumentTypeError("must be a number above 0")
+    return max(int(value * MB), 1)
 
 
 class Command(BaseCommand):
@@ -26,10 +49,13 @@ class Command(BaseCommand):
             "--source", default=settings.DATA_SOURCE, help="mock, real, replay:FILE"
         )
         parser.add_argument("--record", metavar="FILE", type=Path, help="also record every frame")
+        add_part_option(parser)
         parser.add_argument("--seconds", type=float, help="end by itself after this time")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        thread = LiveThread(options["source"], recording=options["record"])
+        thread = LiveThread(
+            options["source"], recording=options["record"], part_bytes=options["part_bytes"]
+        )
         run_until_stopped(thread, seconds=options["seconds"])
         if thread.failed:
             self.stderr.write(f"stream ended: {thread.failed}")
