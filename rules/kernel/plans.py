@@ -123,7 +123,7 @@ def _priced(
     kept = [(each, size) for each, size in zip(offers, lots, strict=True) if size > 0]
     if not kept:
         return None
-    legs = tuple(_leg(each, size) for each, size in kept)
+    legs = tuple(leg_of(each, size) for each, size in kept)
     return Plan(
         offers=tuple(each for each, _ in kept),
         sizes=tuple(size for _, size in kept),
@@ -134,7 +134,7 @@ def _priced(
     )
 
 
-def _leg(each: Offer, size: int) -> Leg:
+def leg_of(each: Offer, size: int) -> Leg:
     terms = each.terms
     fill = buy(each.ladder, size, fee=terms.fee or FREE, tick=terms.tick)
     return Leg(

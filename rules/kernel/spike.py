@@ -30,7 +30,7 @@ UP, DOWN = 1, -1
 class SpikeParams:
     """How a spike is told from noise (docs/rules.md has what was measured)."""
 
-    threshold: float = 22.0  # of the CUSUM, in standard deviations
+    threshold: float = 21.0  # of the CUSUM, in standard deviations
     drift: float = 0.5  # taken off at each update, in standard deviations
     variance_weight: float = 0.005  # of the newest move
     winsor: float = 9.0  # a squared move counts at most so many times the variance
@@ -145,7 +145,8 @@ class SpikeWatch:
             variance, deviation = floor * floor, floor
         moved, up, down = step / deviation, self._up, self._down
         square, most = step * step, params.winsor * variance
-        self._variance += params.variance_weight * (
+        weight, first = params.variance_weight, 1.0 / self._number  # a plain mean at first
+        self._variance += (weight if weight > first else first) * (
             (square if square < most else most) - self._variance
         )
         drift = params.drift

@@ -1,0 +1,117 @@
+"""ORDER_BOOK_IMBALANCE: one side of a book outweighs the other, and stays so (pure).
+
+`detection.md` 4.4: (Qb - Qa) / (Qb + Qa) over the best levels, because the first holds
+only a seventh of the first ten. It says where the next move is likelier to go and is
+OBSERVED; a side that nobody offers is no imbalance but a book to pass over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from markets.fills import PRICE_ONE, SIZE_ONE, Level
+from markets.listing import MarketTerms
+from rules.kernel.finding import Finding
+from rules.kernel.observed import mid_text, observed
+
+KIND = "imbalance"
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ImbalanceParams:
+    """When a book counts as tilted (docs/rules.md)."""
+
+    levels: int = 5
+    threshold: float = 0.6  # of the imbalance, between 0 and 1
+    rearm_below: float = 0.3  # it must fall below before it is told again
+    persist_secs: float = 3.0
+    max_spread: int = 300  # 1e-4 USD
+    min_depth_usd: float = 500.0  # that both sides together have put up in these levels
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """A tilt: positive where buyers outweigh."""
+
+    at: int  # unix ns
+    since: int
+    value: float
+    bid_shares: float
+    ask_shares: float
+    mid: int  # bid + ask in 1e-4 USD
+
+
+class ImbalanceWatch:
+    """One market's state; `current` is the tilt that is being told."""
+
+    __slots__ = ("_side", "_since", "current", "params")
+
+    def __init__(self, params: ImbalanceParams) -> None:
+        self.params = params
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything, as when the continuity of the book was lost."""
+        self.current: Imbalance | None = None
+        self._since = 0
+        self._side = 0
+
+    def update(self, at: int, bids: Iterable[Level], asks: Iterable[Level]) -> Imbalance | None:
+        """Take both sides of outcome 0, best first, at a time (unix ns); return a new tilt.
+
+        A book that is one-sided, too wide or too thin ends whatever was there.
+        """
+        params = self.params
+        bid_levels, ask_levels = (
+            list(islice(bids, params.levels)),
+            list(islice(asks, params.levels)),
+        )
+        if not self._believable(bid_levels, ask_levels):
+            self.restart()
+            return None
+        bid_size, ask_size = sum(s for _, s in bid_levels), sum(s for _, s in ask_levels)
+        value = (bid_size - ask_size) / (bid_size + ask_size)
+        side = (value > 0) - (value < 0)
+        if side != self._side or abs(value) < params.rearm_below:
+            self.current, self._side, self._since = None, side, 0
+        if abs(value) < params.threshold:
+            self._since = 0
+            return None
+        self._since = self._since or at
+        if self.current is not None or at - self._since < params.persist_secs * NS:
+            return None
+        self.current = Imbalance(
+            at=at,
+            since=self._since,
+            value=value,
+            bid_shares=bid_size / SIZE_ONE,
+            ask_shares=ask_size / SIZE_ONE,
+            mid=bid_levels[0][0] + ask_levels[0][0],
+        )
+        return self.current
+
+    def _believable(self, bids: list[Level], asks: list[Level]) -> bool:
+        if not bids or not asks or not 0 < asks[0][0] - bids[0][0] <= self.params.max_spread:
+            return False
+        put_up = sum(p * s for p, s in bids) + sum((PRICE_ONE - p) * s for p, s in asks)
+        return put_up >= self.params.min_depth_usd * PRICE_ONE * SIZE_ONE
+
+
+def imbalance_finding(terms: MarketTerms, tilt: Imbalance) -> Finding:
+    """Return what is told of a tilt; its strength is the imbalance, 0 to 1."""
+    return observed(
+        KIND,
+        terms,
+        strength=abs(tilt.value),
+        facts={
+            "direction": "up" if tilt.value > 0 else "down",
+            "imbalance": f"{tilt.value:+.3f}",
+            "bid_shares": f"{tilt.bid_shares:.2f}",
+            "ask_shares": f"{tilt.ask_shares:.2f}",
+            "mid": mid_text(tilt.mid),
+            "seconds": f"{(tilt.at - tilt.since) / NS:.3f}",
+        },
+    )
