@@ -14,14 +14,14 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
-from markets.related import Method, Proposal, Suppressed
 from markets.question_numbers import Bound
 from markets.questions import Reading, Wording
+from markets.related import Method, Proposal, Suppressed
 from markets.resolution import Check, Read, cutoff_day, misdated, same_resolution
 
 SAME_END = timedelta(hours=36)  # of bounds on the same day
 SAME_GAME = timedelta(hours=1)  # of bounds on the same game
-STOPPING = ("source", "zone", "opens", "wording")  # aspects of which a difference suppresses
+STOPPING = ("source", "zone", "wording")  # aspects of which a difference suppresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ def _threshold_key(market: Read) -> Key:
 
 
 def _subject(wording: Wording, reading: Reading) -> Hashable:
-    """Return everything but the bound. A named outcome's game is known by its event alone."""
-    event = wording.event_id if reading.sides or not reading.names else ""
+    """Return everything but the bound, and the event where it alone tells what is asked about."""
+    event = wording.event_id if _needs_event(reading) else ""
     ends = wording.end_at if reading.sides or not reading.whens else None
     times = tuple((when.role, when.first, when.last, when.clock) for when in reading.whens)
     return (reading.words, times, reading.zone, reading.numbers, reading.negated, reading.mode,
@@ -205,6 +205,8 @@ def _holds_at(market: Read, value: Decimal) -> bool:
 
 def _range_step(type_: str, a: Read, b: Read) -> Found:
     ids = _ids([a, b])
+    if type_ == "exclusive" and _exclude_each_other(a, b):
+        return  # the venue says so
     reason = _apart(a[0], b[0], game=False) or _contradiction(a, b)
     if reason:
         yield Suppressed(ids, "range", reason)
@@ -246,7 +248,7 @@ def _ladder(method: Method, chain: Sequence[Read]) -> Found:
 
 def _contradiction(a: Read, b: Read) -> str:
     """Return what is known of two markets that speaks against one implying the other."""
-    if a[0].neg_risk and a[0].event_id and a[0].event_id == b[0].event_id:
+    if _exclude_each_other(a, b):
         return "at most one of their event can be true"
     if a[0].payout == 1 and b[0].payout == 0:
         return "settled against it"
@@ -256,6 +258,10 @@ def _contradiction(a: Read, b: Read) -> str:
         return "opened after the other had ended"
     different = [each for each in same_resolution((a, b), ordered=True) if _stops(each)]
     return ", ".join(f"{each.aspect} differs" for each in different)
+
+
+def _exclude_each_other(a: Read, b: Read) -> bool:
+    return a[0].neg_risk and bool(a[0].event_id) and a[0].event_id == b[0].event_id
 
 
 def _opens_too_late(a: Read, b: Read) -> bool:
@@ -277,8 +283,15 @@ def _doubts(chain: Sequence[Read]) -> tuple[str, ...]:
 
 
 def _says_of_what(wording: Wording, reading: Reading) -> bool:
-    """Say whether it is known what a question is about: by a name in it, or by its event."""
-    return bool(reading.words) and bool(reading.names or wording.event_id)
+    """Say whether it is known what a question is about: by the names in it, or by its event."""
+    if not reading.words:
+        return False
+    return bool(wording.event_id) or not (reading.is_relative or not reading.names)
+
+
+def _needs_event(reading: Reading) -> bool:
+    """Say whether the same words are asked of other things too: each game, the next briefing."""
+    return bool(reading.sides) or reading.is_relative or not reading.names
 
 
 def _ids(chain: Iterable[Read]) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ from typing import Final
 from rapidfuzz import fuzz
 from rapidfuzz.distance import DamerauLevenshtein
 
-from markets.related import Proposal, RelationType
 from markets.question_numbers import Bound
 from markets.question_times import When
 from markets.questions import Reading, Wording, word_list
+from markets.related import Proposal, RelationType
 from markets.resolution import Read
 
 RAREST: Final = 3
@@ -28,6 +28,7 @@ MOST_IN_BLOCK: Final = 400  # words and numbers shared by more say nothing
 SAME_GAME: Final = timedelta(hours=1)  # the next game of the same two is another question
 NEAR_END: Final = timedelta(hours=36)
 SURE_YEAR: Final = timedelta(days=60)  # an end nearer than this settles the year of a date
+ASKED_TOGETHER: Final = timedelta(days=1)
 LEAST_SPELT: Final = 6  # letters of a name that may be spelt in two ways
 
 
@@ -247,7 +248,8 @@ def _compare_events(a: Read, b: Read, found: Comparison) -> None:
     (wording_a, read_a), (wording_b, _) = a, b
     if wording_a.event_id and wording_a.event_id == wording_b.event_id and wording_a.neg_risk:
         found.differences.append("two outcomes of one event")
-    if read_a.sides and not _of_one_game(wording_a, read_a, wording_b):
+    other_game = bool(read_a.sides) and not _of_one_game(wording_a, read_a, wording_b)
+    if other_game or (read_a.is_relative and not _asked_together(wording_a, wording_b)):
         found.differences.append("event")
 
 
@@ -261,6 +263,15 @@ def _of_one_game(wording_a: Wording, a: Reading, wording_b: Wording) -> bool:
         return sorted(word_list(wording_a.event_title)) == sorted(word_list(wording_b.event_title))
     named = set(word_list(wording_a.question))
     return all(set(side.split()) <= named for side in a.sides)
+
+
+def _asked_together(a: Wording, b: Wording) -> bool:
+    """Say whether the next one of one question is that of the other; unknown is no."""
+    if a.event_id and a.event_id == b.event_id:
+        return True
+    if a.opened_at is None or b.opened_at is None:
+        return False
+    return abs(a.opened_at - b.opened_at) <= ASKED_TOGETHER
 
 
 def _is_opposite(a: Reading, b: Reading, found: Comparison) -> bool:

@@ -132,6 +132,7 @@ _AFTER_NUMBER: Final[dict[Side, re.Pattern[str]]] = {
     "above": _after("more|higher|above|greater|over|hotter|later|up"),
     "below": _after("less|lower|below|fewer|under|colder|earlier"),
 }
+_SIDE_AFTER = re.compile(r"\s*\((?P<side>low|high)\)", re.I)  # hit $6,500 (LOW)
 _OVER_UNDER = re.compile(r"\b(?:o/u|over/under)\s*$", re.I)
 _MARGIN = re.compile(r"\bby\s*$", re.I)  # winning by 9% is not winning 9%
 _HANDICAP = re.compile(r"\b(?:spread|handicap)\b", re.I)
@@ -201,30 +202,61 @@ def _take_ranges(text: Text) -> list[Bound]:
 
 
 def _said_of(text: Text, found: re.Match[str], *, first: bool) -> _Said:
-    start, end = found.span()
-    amount = _amount(found, 1)
+    start = found.start()
     before = text.left[max(0, start - _BEFORE_CHARS) : start]
+    amount = _amount(found, 1)
     if _MARGIN.search(before):
         amount = Amount(amount.value, f"by {amount.unit}".strip())
-    if first and before.endswith("(") and _HANDICAP.search(text.left):
-        return _Said(
-            start, end, amount, _bound("above", Amount(-amount.value), inclusive=False), "level"
-        )
-    if over := _OVER_UNDER.search(before):
-        side: Side = "below" if text.first_outcome.lower().startswith("under") else "above"
-        bound = _bound(side, amount, inclusive=False)
-        return _Said(start - len(over.group()), end, amount, bound, "level")
-    where: Side
-    for pattern, where, inclusive, mode in _BEFORE_NUMBER:
+    return (
+        (_handicap(text, found, before, amount) if first else None)
+        or _over_under(text, found, before, amount)
+        or _compared_before(text, found, before, amount)
+        or _compared_after(text, found, amount)
+        or _Said(start, found.end(), amount)
+    )
+
+
+def _handicap(text: Text, found: re.Match[str], before: str, amount: Amount) -> _Said | None:
+    """Read "Spread: Warriors (-4.5)": the first outcome wins by more than 4.5."""
+    if not before.endswith("(") or not _HANDICAP.search(text.left):
+        return None
+    line = Amount(-amount.value)
+    named = [name.lower() in before.lower() for name in text.outcomes]
+    if named == [False, True]:  # the line is the second outcome's: the first is that it misses it
+        bound = _bound("below", line)
+    else:
+        bound = _bound("above", line, inclusive=False)
+    return _Said(found.start(), found.end(), amount, bound, "level")
+
+
+def _over_under(text: Text, found: re.Match[str], before: str, amount: Amount) -> _Said | None:
+    said = _OVER_UNDER.search(before)
+    if said is None:
+        return None
+    side: Side = "below" if text.outcomes[0].lower().startswith("under") else "above"
+    bound = _bound(side, amount, inclusive=False)
+    return _Said(found.start() - len(said.group()), found.end(), amount, bound, "level")
+
+
+def _compared_before(text: Text, found: re.Match[str], before: str, amount: Amount) -> _Said | None:
+    for pattern, side, inclusive, mode in _BEFORE_NUMBER:
         if said := pattern.search(before):
-            bound = _bound(where, amount, inclusive=inclusive)
-            return _Said(start - len(said.group()), end, amount, bound, mode)
+            end = found.end()
+            later = _SIDE_AFTER.match(text.left, end) if mode == "touch" else None
+            if later:
+                side, end = ("below" if later["side"].lower() == "low" else "above"), later.end()
+            bound = _bound(side, amount, inclusive=inclusive)
+            return _Said(found.start() - len(said.group()), end, amount, bound, mode)
+    return None
+
+
+def _compared_after(text: Text, found: re.Match[str], amount: Amount) -> _Said | None:
     if found["plus1"] or found["after"]:
-        return _Said(start, end, amount, _bound("above", amount), "level")
-    for where, pattern in _AFTER_NUMBER.items():
-        if later := pattern.match(text.left, end, end + _AFTER_CHARS):
-            return _Said(start, later.end(), amount, _bound(where, amount), "level")
-    return _Said(start, end, amount)
+        return _Said(found.start(), found.end(), amount, _bound("above", amount), "level")
+    for side, pattern in _AFTER_NUMBER.items():
+        if said := pattern.match(text.left, found.end(), found.end() + _AFTER_CHARS):
+            return _Said(found.start(), said.end(), amount, _bound(side, amount), "level")
+    return None
 
 
 def _bound(side: Side, amount: Amount, *, inclusive: bool = True) -> Bound:

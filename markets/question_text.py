@@ -21,13 +21,19 @@ _SPACE = re.compile(r"\s+")
 class Text:
     """A question from which readers take what they understand; the rest is `left`.
 
-    `near` is the day the market ends, if known. `first_outcome` is its first outcome's name.
+    `near` is the day the market ends, if known. `outcomes` are the names of its two outcomes.
     """
 
-    def __init__(self, question: str, *, near: date | None = None, first_outcome: str = "") -> None:
+    def __init__(
+        self,
+        question: str,
+        *,
+        near: date | None = None,
+        outcomes: tuple[str, str] = ("Yes", "No"),
+    ) -> None:
         self.left = plain(question[:MOST_CHARS])
         self.near = near
-        self.first_outcome = first_outcome
+        self.outcomes = outcomes
 
     def take(self, pattern: re.Pattern[str], use: Callable[[re.Match[str]], bool]) -> None:
         """Blank every place that fits and that `use` accepts."""

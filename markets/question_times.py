@@ -60,6 +60,14 @@ def settled(whens: tuple[When, ...], rules: str) -> tuple[When, ...]:
     return tuple(_in_year(when, years) for when in whens)
 
 
+def opening_in(rules: str, *, near: date | None) -> date | None:
+    """Return the day that rules name as the start of what counts; None if they name none."""
+    found = _OPENING.search(rules)
+    if found is None:
+        return None
+    return _placed(found["year"], _MONTH_OF[found["month"]], _day(found["day"]), near)
+
+
 def _in_year(when: When, years: dict[tuple[int, int], set[int]]) -> When:
     told = years.get((when.last.month, when.last.day), set())
     if when.stated or len(told) != 1:
@@ -170,6 +178,10 @@ _DATE = re.compile(
 )
 _FULL_DATE = re.compile(
     rf"\b(?P<month>{_MONTH})\.?\s(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s(?P<year>{_YEAR})\b"
+)
+_OPENING = re.compile(
+    rf"\b(?i:between|after|from|since|starting|beginning)\s(?:on\s)?(?P<month>{_MONTH})\.?\s"
+    rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?!\d)(?:,?\s(?P<year>{_YEAR})\b)?"
 )
 _MONTH_OF_YEAR = re.compile(rf"{_ROLE}{_END}{_START}(?P<month>{_MONTH}),?\s(?P<year>{_YEAR})\b")
 _MONTH_ALONE = re.compile(  # "May" and "March" are words too, so one of these must come before

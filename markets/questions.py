@@ -86,11 +86,16 @@ class Reading:
         """Return the time by which it must happen, if that is the only time it speaks of."""
         return self.whens[0] if len(self.whens) == 1 and self.whens[0].role == "by" else None
 
+    @property
+    def is_relative(self) -> bool:
+        """Say whether what it is about depends on when it is asked ("the next briefing")."""
+        return not self.whens and not _RELATIVE.isdisjoint(self.words)
+
 
 def read(wording: Wording, *, aliases: Aliases = NO_ALIASES) -> Reading:
     """Read one market."""
     near = wording.end_at.date() if wording.end_at else None
-    text = Text(full_question(wording), near=near, first_outcome=wording.outcomes[0])
+    text = Text(full_question(wording), near=near, outcomes=wording.outcomes)
     whens, zone = take_times(text)
     bounds, numbers, mode = take_numbers(text)
     words, names, negated = _words(text.left, aliases)
@@ -133,6 +138,7 @@ _SOFT_WORDS = (
     "whom whose will with would x vs v"
 )
 _SOFT: Final = frozenset(_SOFT_WORDS.split())
+_RELATIVE: Final = frozenset({"next", "upcom", "today", "tonight", "tomorrow"})
 _NEGATIONS: Final = frozenset({"not", "never", "cannot"})
 _SAME: Final = {  # verbs of the same meaning in questions, by their stem
     "attack": "strik",

@@ -104,6 +104,14 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index) if index < 26 else str(index + 1)
 
 
+def _shown(check: dict[str, Any]) -> dict[str, Any]:
+    """Return a check with each thing said once, and the letters of those who say it."""
+    letters: dict[str, list[str]] = {}
+    for index, told in enumerate(check["told"]):
+        letters.setdefault(told, []).append(_letter(index))
+    return {**check, "told": [(", ".join(who), told) for told, who in letters.items()]}
+
+
 def sentence(relation: Relation, count: int) -> str:
     """Say in letters what a relation claims."""
     letters = [_letter(index) for index in range(count)]
@@ -311,7 +319,7 @@ class RelationAdmin(Screen, _RelationAdmin):
             "media": self.media,
             "relation": relation,
             "sides": sides,
-            "checks": relation.checks,
+            "checks": [_shown(check) for check in relation.checks],
             "changed": differences(relation, stated),
             "acts": _ACTS_IN[relation.state] if request.user.has_perm(PERMISSION) else (),
             "waiting": _waiting(request).count(),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from rapidfuzz import fuzz
 
 from markets.question_text import plain
-from markets.question_times import zones_in
+from markets.question_times import opening_in, zones_in
 from markets.questions import Reading, Wording
 
 Aspect = Literal["source", "cutoff", "zone", "opens", "wording", "void"]
@@ -35,8 +35,11 @@ _URL = re.compile(r"https?://[^\s)\"'>\]]+")
 _SOURCE = re.compile(r"resolution source|resolves? (?:according to|based on)|as reported by", re.I)
 _VOID = re.compile(r"50.?50|cancel|postpon|void|abandon|forfeit|\btie\b|refund|no contest", re.I)
 _WORDING = re.compile(r"\"?\b(close|closing|high|low|final|intraday|official|announce\w*)\b", re.I)
-_BETWEEN = re.compile(r"between (?P<from>[A-Z][a-z]+ \d{1,2}(?:, \d{4})?)[^.]{0,30}? and ")
-_CREATION = re.compile(r"(?:market|question)(?:'s)? (?:creation|issuance|launch|start)", re.I)
+_CREATION = re.compile(
+    r"(?:creation|creating|issuance|launch|start|opening) of (?:this|the) (?:market|question)"
+    r"|(?:market|question)(?:'s|\u2019s)? (?:creation|issuance|launch|is created|was created)",
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,11 @@ def same_resolution(members: Iterable[Read], *, ordered: bool) -> tuple[Check, .
 
 def _check(aspect: Aspect, members: tuple[Read, ...], *, ordered: bool) -> Check:
     told = tuple(_TELLERS[aspect](member) for member in members)
-    if aspect == "cutoff" and ordered:
-        verdicts = [_in_order(a, b) for a, b in pairwise(members)]
-    elif aspect == "cutoff":
-        verdicts = [_same_cutoff(a, b) for a, b in pairwise(members)]
+    if aspect == "cutoff":
+        compare = _in_order if ordered else _same_cutoff
+        verdicts = [compare(a, b) for a, b in pairwise(members)]
+    elif aspect == "opens":
+        verdicts = [_same_opening(a, b, ordered=ordered) for a, b in pairwise(members)]
     else:
         verdicts = [_same(aspect, a, b, members) for a, b in pairwise(told)]
     return Check(aspect, _worst(verdicts), told)
@@ -105,11 +109,23 @@ def _cutoff_of(member: Read) -> str:
 
 
 def _opens_of(member: Read) -> str:
-    """Return since when something counts, where the rules say it."""
-    rules = plain_rules(member[0].rules)
-    if found := _BETWEEN.search(rules):
-        return found["from"]
-    return "its creation" if _CREATION.search(rules) else ""
+    """Say since when something counts: since a day the rules name, or since the listing."""
+    day, said = _opening(member)
+    if said and day is not None:
+        return f"counts from {day}"
+    listed = f"listed {day}" if day else "the day of its listing is not stored"
+    return f"counts from its creation; {listed}" if said else f"rules do not say; {listed}"
+
+
+def _opening(member: Read) -> tuple[date | None, bool]:
+    """Return the day from which on something counts, if known, and whether the rules say so."""
+    wording = member[0]
+    near = wording.end_at.date() if wording.end_at else None
+    for sentence in _sentences(wording.rules):
+        if not _VOID.search(sentence) and (named := opening_in(sentence, near=near)):
+            return named, True
+    listed = wording.opened_at.date() if wording.opened_at else None
+    return listed, bool(_CREATION.search(wording.rules))
 
 
 def _wording_of(member: Read) -> str:
@@ -136,16 +152,11 @@ def _sentences(rules: str) -> Iterator[str]:
     return (each.strip() for each in _SENTENCE.split(rules) if each.strip())
 
 
-def plain_rules(rules: str) -> str:
-    """Return rules in one line, with one kind of dash and quote."""
-    return " ".join(plain(part) for part in _SENTENCE.split(rules))
-
-
 # --- are they the same ----------------------------------------------------------
 
 
 def _same(aspect: Aspect, a: str, b: str, members: tuple[Read, ...]) -> Verdict:
-    if aspect in ("void", "opens", "wording"):
+    if aspect in ("void", "wording"):
         # Rules that do not speak of it on either side agree; without rules nothing is known.
         if not all(wording.rules for wording, _ in members):
             return "unknown"
@@ -181,6 +192,16 @@ def _host(source: str) -> str:
         return ""
     host = urlsplit(source if "//" in source else f"//{source}").hostname or ""
     return host.removeprefix("www.") if "." in host else ""
+
+
+def _same_opening(a: Read, b: Read, *, ordered: bool) -> Verdict:
+    """Compare since when two markets count; one that follows from another may count longer."""
+    (day_a, said_a), (day_b, said_b) = _opening(a), _opening(b)
+    if day_a is None or day_b is None:
+        return "unknown"
+    if day_a == day_b or (ordered and day_b < day_a):
+        return "same"
+    return "different" if said_a and said_b else "unknown"
 
 
 def _same_cutoff(a: Read, b: Read) -> Verdict:

@@ -75,6 +75,7 @@ def _evidence(wording: Wording, conflict: str, event_set: str) -> Evidence:
         "rules": wording.rules,
         "source": wording.source,
         "ends": wording.end_at.isoformat() if wording.end_at else "",
+        "listed": wording.opened_at.isoformat() if wording.opened_at else "",
         "event": wording.event_id,
         "event_title": wording.event_title,
         "event_set": event_set,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from markets.ladders import find_ladders
 from markets.matching import Comparison, clusters, compare, match
-from markets.related import Proposal
 from markets.questions import Wording, read
+from markets.related import Proposal, is_contradicted
 from markets.resolution import Read, same_resolution
 
 END = datetime(2026, 6, 30, tzinfo=UTC)
@@ -168,6 +174,17 @@ def test_a_question_asked_of_every_game_is_about_its_own_event() -> None:
     other = asked("Games Total: O/U 2.5", event_id="2", event_title="JDG vs BLG - Finals", **over)
 
     assert "event" in verdict(one, other)
+
+
+def test_the_next_one_is_another_when_it_is_asked_later() -> None:
+    question = "Will Leavitt be late to the next press briefing?"
+    first = asked(question, event_id="1", opened_at=datetime(2026, 4, 1, tzinfo=UTC))
+    later = asked(question, event_id="2", opened_at=datetime(2026, 4, 5, tzinfo=UTC))
+    along = asked(question, event_id="3", opened_at=datetime(2026, 4, 1, 5, tzinfo=UTC))
+
+    assert verdict(first, later) == ("event",)
+    assert verdict(first, asked(question, event_id="4")) == ("event",)
+    assert verdict(first, along) == "equivalent"
 
 
 def test_the_next_days_game_of_the_same_two_is_another() -> None:
@@ -370,6 +387,17 @@ def test_totals_of_two_games_are_two_ladders() -> None:
     ]
 
 
+def test_bounds_of_the_next_one_belong_to_its_event() -> None:
+    rungs = [
+        asked(f"Will MrBeast's next video get {views}+ views?", f"{event}-{views}", event_id=event)
+        for event in ("1", "2")
+        for views in (10, 20)
+    ]
+
+    assert [each.members for each in ladders_of(*rungs)[0]] == [("1-20", "1-10"), ("2-20", "2-10")]
+    assert ladders_of(*(asked(w.question, w.market_id) for w, _ in rungs)) == ([], [])
+
+
 def test_a_range_implies_the_bound_below_it_and_excludes_the_one_above() -> None:
     bounds = [level(f"above ${k},000", f"above {k}") for k in (64, 66, 68, 70)]
     proposed, _ = ladders_of(*bounds, level("between $66,000 and $68,000", "range"))
@@ -384,7 +412,8 @@ def test_a_range_implies_the_bound_below_it_and_excludes_the_one_above() -> None
 
 RULES = (
     "This resolves to Yes by June 30, 2026, 11:59 PM ET. If it is canceled, this resolves 50-50. "
-    "The resolution source for this market is https://bls.gov/cpi."
+    "The resolution source for this market is https://bls.gov/cpi. "
+    "It counts between May 2 and June 30."
 )
 
 
@@ -407,8 +436,9 @@ def test_the_same_rules_settle_alike() -> None:
         ({"rules": RULES.replace("https://bls.gov/cpi", "the bureau")}, "source", "unknown"),
         ({"rules": RULES.replace("50-50", "to No")}, "void", "different"),
         ({"rules": RULES + " Only a final score counts."}, "wording", "different"),
-        ({"rules": RULES + " It counts between May 2 and June 30."}, "opens", "different"),
         ({"rules": ""}, "void", "unknown"),
+        ({"rules": RULES.replace("May 2", "May 3")}, "opens", "different"),
+        ({"rules": RULES.replace("It counts between May 2 and June 30.", "")}, "opens", "unknown"),
         ({"end_at": None}, "cutoff", "unknown"),
         ({"end_at": END + timedelta(hours=5)}, "cutoff", "unknown"),
         ({"end_at": END + timedelta(days=90)}, "cutoff", "unknown"),
@@ -428,3 +458,116 @@ def test_a_later_cutoff_is_as_good_only_where_the_first_implies_the_second() -> 
     assert checks(early, late)["cutoff"] == "different"
     assert checks(early, late, ordered=True)["cutoff"] == "same"
     assert checks(late, early, ordered=True)["cutoff"] == "different"
+
+
+def opens(rules: str, listed: str) -> Read:
+    opened_at = datetime.fromisoformat(f"{listed}T00:00+00:00") if listed else None
+    return asked("Iran deal by June 30, 2026?", rules=rules, opened_at=opened_at)
+
+
+CREATED = "After the creation of this market."
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "equal", "ordered"),
+    [
+        (("Between March 1 and May 2.", ""), ("From March 1, 2026 on.", ""), "same", "same"),
+        (("On any day after March 2.", ""), ("After March 1.", ""), "different", "same"),
+        (("After March 1.", ""), ("After March 2.", ""), "different", "different"),
+        ((CREATED, "2026-03-01"), (CREATED, "2026-03-09"), "different", "different"),
+        ((CREATED, ""), ("After March 1.", ""), "unknown", "unknown"),
+        (("By June 30.", "2026-03-01"), ("By June 30.", "2026-03-09"), "unknown", "unknown"),
+        (("By June 30.", "2026-03-09"), ("By June 30.", "2026-03-01"), "unknown", "same"),
+        (("By June 30.", "2026-03-01"), ("By June 30.", "2026-03-01"), "same", "same"),
+        (("If postponed after June 5, 50-50.", ""), ("By June 30.", ""), "unknown", "unknown"),
+    ],
+)
+def test_since_when_something_counts_must_be_known(
+    first: tuple[str, str], second: tuple[str, str], equal: str, ordered: str
+) -> None:
+    a, b = opens(*first), opens(*second)
+
+    assert checks(a, b)["opens"] == equal
+    assert checks(a, b, ordered=True)["opens"] == ordered
+
+
+# --- real questions, and what became of them --------------------------------------------------
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data beside the repository")
+
+
+def from_gamma() -> list[Wording]:
+    """Real markets of February 2026 with their events, rules and results."""
+    with gzip.open(DATA / "gamma" / "markets_2026-02.jsonl.gz") as lines:
+        return [_from_gamma(json.loads(line)) for line in lines]
+
+
+def _from_gamma(market: dict[str, Any]) -> Wording:
+    event = (market.get("events") or [{}])[0]
+    paid = json.loads(market.get("outcomePrices") or "[]")
+    names = json.loads(market.get("outcomes") or "[]")
+    ends = market.get("endDate")
+    return Wording(
+        market_id=market["id"],
+        question=market["question"],
+        outcomes=(names[0], names[1]) if len(names) == 2 else ("Yes", "No"),
+        label=market.get("groupItemTitle") or "",
+        event_id=str(event.get("id", "")),
+        event_title=event.get("title") or "",
+        end_at=datetime.fromisoformat(ends).replace(tzinfo=UTC) if ends else None,
+        rules=market.get("description") or "",
+        source=market.get("resolutionSource") or "",
+        neg_risk=bool(market.get("negRisk")),
+        payout=Decimal(paid[0]) if market["closed"] and set(paid) == {"0", "1"} else None,
+    )
+
+
+def from_history() -> list[Wording]:
+    """Real events of spring 2026 and their winners; questions are titles with a blank."""
+    with gzip.open(DATA / "history" / "historical_events.json.gz") as file:
+        events = json.load(file)["events"]
+    return [
+        Wording(
+            market_id=f"{event['id']}-{number}",
+            question="",
+            label=outcome["name"],
+            event_id=event["id"],
+            event_title=event["title"],
+            end_at=datetime.fromisoformat(event["end_date"]),
+            neg_risk=event["neg_risk"],
+            payout=Decimal(outcome["yes_final_price"]),
+        )
+        for event in events
+        for number, outcome in enumerate(event["outcomes"])
+    ]
+
+
+@needs_data
+@pytest.mark.parametrize(("listed", "least"), [(from_gamma, 15), (from_history, 2)])
+def test_what_was_proposed_of_real_markets_was_not_settled_otherwise(
+    listed: Callable[[], list[Wording]], least: int
+) -> None:
+    wordings = listed()
+    payouts = {wording.market_id: wording.payout for wording in wordings}
+    blind = [replace(wording, payout=None) for wording in wordings]
+    markets = [(wording, read(wording)) for wording in blind]
+
+    found = [*match(markets, threshold=0.78), *find_ladders(markets).proposed]
+
+    assert len(found) >= least
+    for proposal in found:
+        members = [(member, 0) for member in proposal.members]
+        assert not is_contradicted(proposal.type, members, payouts), proposal
+
+
+@needs_data
+def test_real_outcomes_of_one_event_are_never_related() -> None:
+    wordings = {wording.market_id: wording for wording in [*from_gamma(), *from_history()]}
+    markets = [(wording, read(wording)) for wording in wordings.values()]
+
+    for proposal in [*match(markets, threshold=0.5), *find_ladders(markets).proposed]:
+        exclusive = [
+            wordings[each].event_id for each in proposal.members if wordings[each].neg_risk
+        ]
+        assert len(exclusive) == len(set(exclusive)), proposal

@@ -203,6 +203,8 @@ def between(low: str, high: str, unit: str = "") -> Bound:
         ("Will it reach $150,000?", above("150000", "usd"), "touch"),
         ("Will Gold (GC) hit (LOW) $4,200?", below("4200", "usd"), "touch"),
         ("Will Gold (GC) hit (HIGH) $4,200?", above("4200", "usd"), "touch"),
+        ("Will the SPX hit $6,500 (LOW)?", below("6500", "usd"), "touch"),
+        ("Will the SPX hit $6,500 (HIGH)?", above("6500", "usd"), "touch"),
         ("Will Bitcoin dip to $45,000?", below("45000", "usd"), "touch"),
         ("\u2191 80,000", above("80000"), "touch"),
         ("Will Bitcoin close above $70,000?", above("70000", "usd", inclusive=False), "close"),
@@ -228,6 +230,15 @@ def test_the_first_outcome_says_which_side_over_under_is() -> None:
     swapped = reading("Knicks vs. Hawks: O/U 228.5", outcomes=("Under", "Over"))
 
     assert swapped.bounds == (below("228.5", inclusive=False),)
+
+
+def test_a_handicap_of_the_second_outcome_is_missed_by_the_first() -> None:
+    teams = ("Bulls", "Warriors")
+
+    assert reading("Spread: Warriors (-4.5)", outcomes=teams).bounds == (below("4.5"),)
+    assert reading("Spread: Bulls (-4.5)", outcomes=teams).bounds == (
+        above("4.5", inclusive=False),
+    )
 
 
 @pytest.mark.parametrize(

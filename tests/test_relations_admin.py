@@ -173,7 +173,7 @@ def test_the_last_decision_leads_to_the_empty_inbox(desk: Client, deal: Relation
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ({"checked": ["source"]}, "Check and tick first: void."),
+        ({"checked": ["source"]}, "Check and tick first: opens, void."),
         ({"reason": ""}, "Say why it holds although these differ: void."),
         ({"seen": "0" * 64}, "The venue changed a market after you opened this; look again."),
     ],
