@@ -12,10 +12,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from django.db import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
     InterfaceError,
+    OperationalError,
     close_old_connections,
     connections,
     transaction,
@@ -162,11 +160,22 @@ class Writer(threading.Thread):
         )
 
 
-def _is_away(error: Exception) -> bool:
-    """Say whether the database, and not what is to be stored, is the reason of a failure."""
-    if isinstance(error, DataError | IntegrityError):
-        return False
-    return isinstance(error, DatabaseError | InterfaceError)
+def _is_away(error: BaseException | None) -> bool:
+    """Say whether the database, and not what is to be stored, is the reason of a failure.
+
+    What fails because a connection broke meanwhile has that break as its context.
+    """
+    while error is not None:
+        if isinstance(error, OperationalError | InterfaceError):
+            return not _is_beyond_limits(error)
+        error = error.__context__
+    return False
+
+
+def _is_beyond_limits(error: BaseException) -> bool:
+    """Say whether PostgreSQL called an item too large or too complex: that never heals."""
+    state = getattr(error.__cause__, "sqlstate", None) or ""
+    return state.startswith("54")  # program_limit_exceeded
 
 
 def _problem(item: object, error: Exception) -> Problem:
