@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Second:
     venue_behind_ms: int
     batches_waiting: int
     cpu_seconds: float
+    queued_seconds: float  # that the live thread was ready to run and others had the CPU
     rss_mb: float
     lag_ms: list[float] = field(default_factory=list)  # of the frames since the second before
 
@@ -61,15 +63,15 @@ class Probe:
     """Times what the live path does, from inside."""
 
     def __init__(self) -> None:
-        self.all_us: list[float] = []
+        self.all_us = array("d")  # small, for memory is measured too
         self.changed_us: list[float] = []
-        self.work_us: list[float] = []
+        self.work_us = array("d")
         self.committed_ms: list[float] = []
         self.lag_ms: list[float] = []
 
     def clear(self) -> None:
         for kept in vars(self).values():
-            kept.clear()
+            del kept[:]
 
     def take_lags(self) -> list[float]:
         lags, self.lag_ms = self.lag_ms, []
@@ -122,6 +124,12 @@ def quantiles(values: Iterable[float]) -> dict[str, float | int]:
 
 def rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def queued_seconds(thread_id: int) -> float:
+    """Return how long a thread of ours has waited for a CPU that others had."""
+    told = Path(f"/proc/self/task/{thread_id}/schedstat").read_text().split()
+    return int(told[1]) / 1e9
 
 
 def set_up(venue: VenueClient, home: str, tokens: int) -> None:
@@ -206,6 +214,7 @@ class Run:
             venue_behind_ms=stats["behind_ms"],
             batches_waiting=self.thread._writer._queue.qsize(),
             cpu_seconds=time.process_time(),
+            queued_seconds=queued_seconds(self.thread.native_id),
             rss_mb=round(rss_mb(), 1),
             lag_ms=self.probe.take_lags(),
         )
@@ -232,6 +241,9 @@ class Run:
             "sent_per_s": round((last.sent - first.sent) / span),
             "received_per_s": round((last.received - first.received) / span),
             "cpu_share_percent": round(100 * (last.cpu_seconds - first.cpu_seconds) / span, 1),
+            "waits_for_cpu_percent": round(
+                100 * (last.queued_seconds - first.queued_seconds) / span, 1
+            ),
             "backlog_frames": spread(self.moments, fifth, lambda each: each.backlog),
             "venue_queued_bytes": spread(self.moments, fifth, lambda each: each.venue_queued_bytes),
             "venue_behind_ms": spread(self.moments, fifth, lambda each: each.venue_behind_ms),
@@ -263,7 +275,7 @@ def run(venue: VenueClient, options: argparse.Namespace) -> dict[str, Any]:
     from signals import store
 
     probe = Probe()
-    store.save = probe.watch_save(store.save)
+    vars(store)["save"] = probe.watch_save(store.save)
     thread = start_live(options.profile)
     try:
         until("the start", lambda: thread.live is not None, seconds=30, thread=thread)
@@ -290,7 +302,7 @@ def main() -> None:
         "--rate", type=float, default=5_000, help="messages a second of all the venue's events"
     )
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--events", type=int, default=97, help="of the venue; some 500 markets")
+    parser.add_argument("--events", type=int, default=114, help="of the venue; some 500 markets")
     parser.add_argument("--tokens", type=int, default=1_000, help="to follow")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the live thread")
     parser.add_argument("--moments", action="store_true", help="print every second too")
