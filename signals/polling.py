@@ -55,6 +55,7 @@ from signals.sources import Clock
 log = logging.getLogger(__name__)
 
 STREAM, POLL = "stream", "poll"  # heartbeats
+LATE_AFTER = timedelta(seconds=5)  # a stream beats every second; a late one is not judged
 DEAD_AFTER = timedelta(seconds=30)  # without a beat: the poll takes over
 LOST_AFTER = timedelta(seconds=60)  # without a beat: what was left open is closed
 MAX_AGE_NS = 2_000_000_000  # from asking for a book to evaluating it
@@ -92,12 +93,14 @@ def poll() -> str:
 def mode_at(at: datetime) -> Mode:
     """Say what the poll is for now.
 
+    A stream that is late is given time: it is neither checked nor replaced.
     Whoever calls others dead must have been there: after an outage of the
     database all heartbeats are old, so the first run after one only waits.
     """
-    if is_alive(STREAM, at=at, within=DEAD_AFTER):
+    if is_alive(STREAM, at=at, within=LATE_AFTER):
         return "verify"
-    return "ingest" if is_alive(POLL, at=at, within=DEAD_AFTER) else "wait"
+    late = is_alive(STREAM, at=at, within=DEAD_AFTER)
+    return "ingest" if not late and is_alive(POLL, at=at, within=DEAD_AFTER) else "wait"
 
 
 def watched_now() -> tuple[WatchedEvent, ...]:
@@ -160,7 +163,7 @@ class Told:
 
     def __str__(self) -> str:
         if self.mode == "wait":
-            return "nothing done: just back, the stream gets a moment to show itself"
+            return "nothing done: it is not sure yet whether the stream lives"
         if not self.shards:
             return "nothing done: nothing is watched, see `manage.py catalogue sync`"
         counts = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
@@ -421,6 +424,8 @@ def verify(shard: Shard, told: Told) -> None:
         time.sleep(AGAIN_SECONDS)
         second = _doubts(list(first), told, Counter())
         drifted = [doubt for doubt in second if doubt.is_still(first[doubt.market])]
+        if not is_alive(STREAM, at=timezone.now(), within=LATE_AFTER):
+            drifted = []  # it died meanwhile, which is all there is to say
         _quarantine(drifted)
         counts["drifted"] = len(drifted)
         counts["moved_on"] = len(first) - len(drifted)
@@ -430,7 +435,7 @@ def verify(shard: Shard, told: Told) -> None:
 def _doubts(markets: Sequence[WatchedMarket], told: Told, counts: Counter[str]) -> list[Doubt]:
     """Ask for books and return where the quotes say something else; count all the others."""
     answered = _ask(markets, told)
-    quotes = Quote.objects.in_bulk([market.market_id for market in markets])
+    quotes = _quotes(market.market_id for market in markets)
     doubts: list[Doubt] = []
     for market in answered:
         counts["looked_at"] += 1
@@ -444,6 +449,13 @@ def _doubts(markets: Sequence[WatchedMarket], told: Told, counts: Counter[str]) 
         else:
             doubts.append(Doubt(market, theirs, Touch(quote.bid, quote.ask), quote.at))
     return doubts
+
+
+def _quotes(market_ids: Iterable[str]) -> dict[str, Quote]:
+    """Return the quotes of those that still trade: the list may be half a minute old."""
+    trading = Market.State.TRADABLE
+    rows = Quote.objects.filter(market__in=list(market_ids), market__state=trading)
+    return {quote.market_id: quote for quote in rows}
 
 
 def _ask(markets: Sequence[WatchedMarket], told: Told) -> dict[WatchedMarket, Touch | None]:

@@ -379,6 +379,16 @@ def test_first_run_after_a_pause_only_waits(desk):
     assert second["counts"]["opened"] == 1
 
 
+def test_late_stream_is_neither_checked_nor_replaced(desk):
+    desk.plant(desk.events()[0])
+    stream_beats(at=timezone.now() - timedelta(seconds=10))
+
+    told = desk.poll()
+
+    assert (told["mode"], told["counts"]) == ("wait", {})
+    assert not Signal.objects.exists()
+
+
 def test_stream_that_comes_back_during_a_look_is_the_one_to_tell(desk, monkeypatch):
     event = desk.events()[0]
     desk.plant(event)
@@ -528,6 +538,35 @@ def test_quote_of_a_book_that_is_gone_is_drift(checked):
 
     assert told["counts"]["drifted"] == 1
     assert "the venue has no book" in Quarantine.objects.get().detail
+
+
+def test_market_that_trades_no_more_is_no_drift(checked):
+    leg = checked.events()[0].legs[0]
+    assert checked.venue.inside
+    places = checked.venue.inside.world.stage.places
+    hidden = {token: places.pop(token) for token in leg.spec.token_ids}
+    watch_list = polling.watched_now()
+    Market.objects.filter(condition_id=leg.spec.condition_id).update(state="RESOLVED")
+
+    told = checked.poll()
+    places.update(hidden)
+
+    assert polling.watched_now() == watch_list, "it is still on the remembered list"
+    assert told["counts"]["not_followed"] == 1
+    assert "drifted" not in told["counts"]
+
+
+def test_stream_that_dies_during_the_check_is_not_blamed_for_each_market(checked, monkeypatch):
+    leg = checked.events()[0].legs[0]
+    checked.change(leg, (True, leg.book.best_bid, 0))
+    monkeypatch.setattr(
+        polling.time, "sleep", lambda _: stream_beats(at=timezone.now() - timedelta(seconds=6))
+    )
+
+    told = checked.poll()
+
+    assert told["counts"]["drifted"] == 0
+    assert not Quarantine.objects.exists()
 
 
 def test_refusal_during_verification_changes_nothing(checked):
