@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 
 from markets.book import Book
@@ -149,7 +149,7 @@ class Ingest:
         now = asyncio.get_running_loop().time()
         if event_id in self._followed and now >= self._confirmed.get(event_id, 0):
             self._confirmed[event_id] = now + CONFIRM_PAUSE
-            self._tasks.create_task(self._confirm([event_id]))
+            self._start(self._confirm([event_id]))
 
     async def _confirm(self, event_ids: list[str]) -> None:
         try:
@@ -219,7 +219,7 @@ class Ingest:
         if frame.req == OPENED:
             for shard in self.shards:
                 shard.hurry()
-            self._tasks.create_task(self._snapshot_again(self.shards[frame.conn or 0]))
+            self._start(self._snapshot_again(self.shards[frame.conn or 0]))
         elif RESOLVED in frame.body:
             self._resolved(frame.body)
 
@@ -230,6 +230,13 @@ class Ingest:
                 self.counts["resolved"] += 1
                 self.confirm(self._event_of[token])
                 return
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside; nothing new is begun once everything is being ended."""
+        try:
+            self._tasks.create_task(work)
+        except RuntimeError:
+            work.close()
 
     async def _snapshot_again(self, shard: Shard) -> None:
         """After a gap ask for every book of a connection at once; the feed may not resend all."""
