@@ -29,27 +29,19 @@ OVER = frozenset({"resolved", "closed", "archived"})
 class ActiveRule:
     """One published rule as the engine runs it; what is asked often is worked out once."""
 
-    definition: DutchBookRule
+    definition: RuleDefinition
     code: str
     sha256: str
-    kinds: frozenset[str]
+    kinds: frozenset[str]  # of baskets; none for a rule that does not look at events
     limits: Limits
 
     @classmethod
     def of(cls, definition: RuleDefinition) -> ActiveRule:
-        if not isinstance(definition, DutchBookRule):
-            raise UnknownDetector(definition.detector)
-        return cls(
-            definition,
-            definition.code,
-            definition.sha256,
-            frozenset(definition.params.kinds),
-            definition.params.limits(),
-        )
-
-
-class UnknownDetector(Exception):
-    """No detector of that name runs per change of a book."""
+        kinds: frozenset[str] = frozenset()
+        limits = Limits()
+        if isinstance(definition, DutchBookRule):
+            kinds, limits = frozenset(definition.params.kinds), definition.params.limits()
+        return cls(definition, definition.code, definition.sha256, kinds, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +199,7 @@ class Engine:
     """
 
     def __init__(self, rules: Iterable[ActiveRule], *, confirm_terms: bool = False) -> None:
-        self.rules = tuple(rules)
+        self.rules = tuple(rule for rule in rules if rule.kinds)
         self.confirm_terms = confirm_terms
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made

@@ -238,7 +238,8 @@ def test_unknown_detector_names_those_there_are_and_its_params_are_not_judged():
     text = "code: SPY\ntitle: x\ndetector: spyke\nparams: {a: 1}\n"
 
     assert refusal(text) == [
-        'rule.yaml:3:11: detector: "spyke" is not a detector; write dutch_book'
+        'rule.yaml:3:11: detector: "spyke" is not a detector; write dutch_book, cross_market, '
+        "spike, endgame, imbalance, trend or temporal"
     ]
 
 

@@ -114,7 +114,7 @@ def test_a_move_in_small_steps_is_told_from_where_it_began():
 
 
 def test_two_cents_are_news_at_three_cents_and_none_at_fifty():
-    low, middle = a_watch(tick=10), a_watch(tick=10)
+    low, middle = a_watch(tick=10), a_watch(tick=100)
     rng = random.Random(4)
     noise = [10 * (rng.random() < 0.1) for _ in range(600)]
     low_price, middle_price = 300, 5000
@@ -123,7 +123,7 @@ def test_two_cents_are_news_at_three_cents_and_none_at_fifty():
     middles = [middle_price + 10 * n for n in noise] + quiet(5, middle_price + 200)
 
     assert len(feed(low, lows, spread=10)) == 1
-    assert feed(middle, middles, spread=10) == []
+    assert feed(middle, middles) == []
 
 
 def test_one_jump_does_not_hide_the_next():

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil, log
 
-from scipy.special import betaincinv
-
 from markets.fills import PRICE_ONE, SIZE_ONE, down_to_lot, usd_price
 from rules.kernel.finding import EventView, Finding, Leg, MarketView
 from rules.kernel.observed import INSUFFICIENT, observed
@@ -70,6 +68,9 @@ class Record:
 
     def lower_bound(self, confidence: float) -> float:
         """Return the chance that was at least this, exact (Clopper-Pearson); 0 without a win."""
+        # Here, because every start reads the rules and SciPy takes longer to import than that.
+        from scipy.special import betaincinv
+
         if self.won <= 0.0:
             return 0.0
         lost = max(0.0, self.events - self.won)
@@ -119,6 +120,7 @@ class EndgameParams:
     capital_rate_pct: float = 5.0  # a year
     bankroll_usd: float = 1_000.0
     kelly_share: float = 0.25  # of the bankroll at most
+    tell_insufficient: bool = True  # of what there is too little history for
     sports_before_close: bool = False
     post_event: bool = False
     post_event_hours: float = 72.0  # after the listed end
@@ -161,6 +163,8 @@ def detect_endgame(
     good = [bet for bet in bets if bet.ev_bps >= params.min_ev_bps]
     if good:
         return _finding(max(good, key=_order), params)
+    if not params.tell_insufficient:
+        return None
     unknown = [bet for bet in bets if bet.record.events < _needed(bet.break_even, params)]
     return _unknown(max(unknown, key=_order), params) if unknown else None
 
