@@ -231,8 +231,7 @@ def ingest(shard: Shard, told: Told) -> None:
     """Read a shard's terms and books, and store what they lead to."""
     rules = active_rules()
     event_ids = [event.event_id for event in shard]
-    signals = Signal.objects.open().filter(event__in=event_ids)
-    adopted = adopt(signals.select_related("rule", "rule_version", "event").order_by("id"), rules)
+    adopted = adopt(_open_signals(event_ids, rules), rules)
     if adopted.orphans:
         orphans = Signal.objects.filter(pk__in=adopted.orphans)
         told.counts["orphaned"] += store.close_lost(at=timezone.now(), among=orphans)
@@ -240,6 +239,13 @@ def ingest(shard: Shard, told: Told) -> None:
     _with_venue(lambda gamma, clob: look.at_events(event_ids, gamma, clob), told)
     look.finish()
     _store(look)
+
+
+def _open_signals(event_ids: Sequence[str], rules: Iterable[ActiveRule]) -> SignalQuerySet:
+    """Return the open signals of these events; not those of rules that look at other things."""
+    others = [rule.code for rule in rules if not rule.kinds]
+    found = Signal.objects.open().filter(event__in=event_ids).exclude(rule__code__in=others)
+    return found.select_related("rule", "rule_version", "event").order_by("id")
 
 
 class Look:
@@ -496,7 +502,9 @@ def _bare_terms(market: WatchedMarket) -> MarketTerms:
     )
 
 
-def _quarantine(doubts: Iterable[Doubt]) -> None:
+def _quarantine(doubts: Sequence[Doubt]) -> None:
+    if doubts:
+        log.warning("poll.drift markets=%d first=%s", len(doubts), doubts[0].market.market_id)
     problems, at = Problems(), time.time_ns()
     for doubt in doubts:
         detail = (
@@ -504,5 +512,4 @@ def _quarantine(doubts: Iterable[Doubt]) -> None:
             f"since {doubt.quoted_at:%H:%M:%S.%f}"
         )
         problems.note(POLL, "drift", at=at, subject=doubt.market.market_id, detail=detail)
-        log.warning("poll.drift market=%s %s", doubt.market.market_id, detail)
     ticks.quarantine(problems.drain())

@@ -332,6 +332,21 @@ def test_rule_that_runs_no_more_ends_its_signals(desk):
     assert (signal.status, signal.close_reason) == ("CLOSED", "process_lost")
 
 
+def test_signals_of_rules_that_look_at_other_things_are_left_alone(desk):
+    event = desk.events()[0]
+    desk.plant(event)
+    desk.poll()
+    signal = desk.opened(event)
+    spike = Rule.objects.get(code="SPIKE_DETECT")
+    Signal.objects.filter(pk=signal.pk).update(rule=spike, rule_version=spike.current)
+    desk.restore()
+
+    desk.poll()
+
+    signal.refresh_from_db()
+    assert signal.status == "OPEN"
+
+
 def test_shards_take_turns_and_events_stay_whole(desk, monkeypatch):
     monkeypatch.setattr(polling, "BATCH", 30)
     monkeypatch.setattr(polling, "GO_ON_SECONDS", 0.0)
