@@ -13,10 +13,11 @@ from alerts import journal
 from markets import catalogue, ticks
 from markets.listing import EventTerms
 from markets.ticks import Top
+from rules.dsl import read_rule
 from rules.engine import ActiveRule
 from rules.kernel.baskets import detect_event
 from rules.kernel.finding import EventView, Finding, Limits
-from rules.load import enabled_definitions, publish_missing
+from rules.load import SHIPPED, publish
 from signals import store
 from signals.episodes import ChangeKind, SignalChange
 from signals.models import Signal
@@ -78,9 +79,10 @@ def _top(market: Any, at: datetime, state: str) -> Top:
 
 
 def rule() -> ActiveRule:
-    """Return the shipped rule, published."""
-    publish_missing(at=START)
-    return ActiveRule.of(enabled_definitions()[0].definition)
+    """Return the shipped rule for events, published; it is the only one."""
+    file = read_rule(SHIPPED / "dutch_book_detect.yaml")
+    publish(file.definition, source=file.text, at=START)
+    return ActiveRule.of(file.definition)
 
 
 def finding_in(view: EventView, **limits: Any) -> Finding:
