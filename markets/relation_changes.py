@@ -10,7 +10,7 @@ from django.db import transaction
 from markets.models import Market
 from markets.related import is_contradicted
 from markets.relation_models import Relation, RelationMember
-from markets.relation_rows import found_in, members_of, refresh, tell, type_of
+from markets.relation_rows import fingerprint_of, members_of, refresh, tell, type_of
 from markets.texts import chunks, store_texts, texts_in
 from markets.wordings import Stated, stated_of
 
@@ -98,7 +98,7 @@ def _is_out(relation: Relation, stated: Mapping[str, Stated], *, at: datetime) -
     payouts = {market: stated[market].wording.payout for market, _ in members}
     if is_contradicted(type_of(relation), members, payouts):
         return _invalidate(relation, "The venue settled its markets against it.", at=at)
-    current = found_in(type_of(relation), members, stated)["fingerprint"]
+    current = fingerprint_of(members, stated)
     if current == relation.fingerprint:
         return False
     # First what waits, then what is approved: an approval of the old words that comes

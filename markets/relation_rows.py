@@ -37,10 +37,13 @@ def found_in(
             {"aspect": each.aspect, "verdict": each.verdict, "told": list(each.told)}
             for each in tested
         ],
-        "fingerprint": fingerprint(
-            (market, outcome, stated[market].evidence) for market, outcome in members
-        ),
+        "fingerprint": fingerprint_of(members, stated),
     }
+
+
+def fingerprint_of(members: Sequence[Member], stated: Mapping[str, Stated]) -> str:
+    """Return the fingerprint of everything the venue says of members."""
+    return fingerprint((market, outcome, stated[market].evidence) for market, outcome in members)
 
 
 def store_members(
