@@ -5,6 +5,7 @@ What is asserted in the suite is a smaller version of each.
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import sys
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from rules.kernel.cross import detect_related, related_sets
+from rules.kernel.endgame import BANDS, BUCKET_NAMES, History
 from rules.kernel.finding import Limits
 from rules.kernel.spike import SpikeParams
 from tests.jumps import at_false_alarms, by_fixed_threshold, planted_jumps, score, watched
@@ -26,6 +28,7 @@ from tests.related import (
     rel,
     touches,
 )
+from tests.resolved import games, resolved_events
 from tests.worlds import fee
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
@@ -147,7 +150,20 @@ def _buckets(rng: random.Random):
     return [rel("exclusive", *buckets), rel("exhaustive", *buckets), *unions], markets
 
 
-FIGURES = {"spike": spike, "lp": lp}
+def endgame() -> None:
+    """What became of near-certain prices in the shared files, and what it takes to bet on them."""
+    known = History.of([*resolved_events(), *games()])
+    say("category, time left, price of the side: events, won, lower bound; needed at that price")
+    for (category, bucket, band), record in sorted(known.cells.items()):
+        price = BANDS[band]
+        needed = math.ceil(math.log(0.05) / math.log(price / 10_000))
+        say(
+            f"{category}, {BUCKET_NAMES[bucket]}, {price / 100:.1f} c and up: {record.events}, "
+            f"{record.won:.1f}, {record.lower_bound(0.95):.3f}; {needed}"
+        )
+
+
+FIGURES = {"spike": spike, "lp": lp, "endgame": endgame}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or FIGURES:

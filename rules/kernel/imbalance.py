@@ -56,7 +56,7 @@ class ImbalanceWatch:
     def restart(self) -> None:
         """Forget everything, as when the continuity of the book was lost."""
         self.current: Imbalance | None = None
-        self._since = 0
+        self._since: int | None = None  # unix ns at which it crossed the threshold
         self._side = 0
 
     def update(self, at: int, bids: Iterable[Level], asks: Iterable[Level]) -> Imbalance | None:
@@ -76,16 +76,16 @@ class ImbalanceWatch:
         value = (bid_size - ask_size) / (bid_size + ask_size)
         side = (value > 0) - (value < 0)
         if side != self._side or abs(value) < params.rearm_below:
-            self.current, self._side, self._since = None, side, 0
+            self.current, self._side, self._since = None, side, None
         if abs(value) < params.threshold:
-            self._since = 0
+            self._since = None
             return None
-        self._since = self._since or at
-        if self.current is not None or at - self._since < params.persist_secs * NS:
+        since = self._since = at if self._since is None else self._since
+        if self.current is not None or at - since < params.persist_secs * NS:
             return None
         self.current = Imbalance(
             at=at,
-            since=self._since,
+            since=since,
             value=value,
             bid_shares=bid_size / SIZE_ONE,
             ask_shares=ask_size / SIZE_ONE,
