@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, close_old_connections, connections, transaction
 
+from alerts import journal
 from execution import fills
 from execution.matching import Side, Take, price_units, size_units
 from execution.models import LiveBook, OrderIntent
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 PASS_SECONDS = 0.1
 SHOW_EVERY = timedelta(seconds=0.5)
 REMEMBERED = timedelta(hours=1)  # fills whose footprints a new process still respects
+BEAT_EVERY = timedelta(seconds=5)
 MOST_SHOWN = 500  # markets
 FINISH_SECONDS = 5.0
 
@@ -57,7 +59,7 @@ class Desk:
         self._own_terms = terms
         self._shown_at: datetime | None = None
         self._wanted: tuple[str, ...] = ()  # condition ids
-        self._books: list[BookNow] = []
+        self._books: dict[str, BookNow] = {}  # the newest of each market, not yet written
         self._vouched: list[str] = []
         self._lock = threading.Lock()
 
@@ -72,7 +74,7 @@ class Desk:
         self.broker.on_time(at)
         changed, same = self.broker.show(self._wanted, at=at)
         with self._lock:
-            self._books += changed
+            self._books |= {book.market_id: book for book in changed}
             self._vouched = same
 
     # --- beside it -------------------------------------------------------------------
@@ -110,9 +112,9 @@ class Desk:
 
     def _write_books(self) -> None:
         with self._lock:
-            books, self._books = self._books, []
+            books, self._books = self._books, {}
             vouched = self._vouched
-        write_books(books)
+        write_books(books.values())
         seen_at = _moment(self.broker.last_frame_at)
         LiveBook.objects.filter(pk__in=vouched, seen_at__lt=seen_at).update(seen_at=seen_at)
 
@@ -132,8 +134,8 @@ def wanted_conditions() -> tuple[str, ...]:
     )
 
 
-def write_books(books: list[BookNow]) -> None:
-    """Rewrite the live books, the newest of each market."""
+def write_books(books: Iterable[BookNow]) -> None:
+    """Rewrite the live books of markets that are stored."""
     newest = {book.market_id: book for book in books}
     stored = set(Market.objects.filter(pk__in=newest).values_list("pk", flat=True))
     LiveBook.objects.bulk_create(
@@ -166,28 +168,50 @@ def _moment(at: int) -> datetime:
 
 
 class DeskThread(threading.Thread):
-    """Makes passes until it is stopped; a database that is away is waited for."""
+    """Makes passes until it is stopped; a database that is away is waited for.
+
+    `failed` is the exception that ended it, if one did.
+    """
 
     def __init__(
         self, desk: Desk, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         super().__init__(name="desk", daemon=True)
         self.desk = desk
+        self.failed: BaseException | None = None
         self._clock = clock
         self._halt = threading.Event()
+        self._remembered = False
+        self._beat_at: datetime | None = None
 
     def run(self) -> None:
-        remembered = False
-        while not self._halt.wait(PASS_SECONDS):
-            close_old_connections()
-            try:
-                if not remembered:
-                    self.desk.remember(at=self._clock())
-                    remembered = True
-                self.desk.work(at=self._clock())
-            except (DatabaseError, DeskBusy) as error:
-                log.warning("desk.retry error=%s", error)
-        connections.close_all()
+        try:
+            while not self._halt.wait(PASS_SECONDS):
+                self._pass()
+        except BaseException as error:  # told to whoever started the thread
+            self.failed = error
+            log.exception("desk.failed")
+        finally:
+            connections.close_all()
+
+    def _pass(self) -> None:
+        close_old_connections()
+        at = self._clock()
+        try:
+            if not self._remembered:
+                self.desk.remember(at=at)
+                self._remembered = True
+            self.desk.work(at=at)
+            self._beat(at)
+        except (DatabaseError, DeskBusy) as error:
+            log.warning("desk.retry error=%s", error)
+
+    def _beat(self, at: datetime) -> None:
+        if self._beat_at is None or at - self._beat_at >= BEAT_EVERY:
+            self._beat_at = at
+            with transaction.atomic():
+                working = self.desk.broker.working
+                journal.beat("desk", at=at, progress=self.desk.stored, working=working)
 
     def finish(self, *, timeout: float = FINISH_SECONDS) -> bool:
         """End after the pass under way; False if that took too long.

@@ -36,6 +36,7 @@ from markets.frames import moment
 from markets.polymarket.wire import last_stamp
 
 MS = 1_000_000
+SALE_NS = 60_000 * MS
 LEVELS_SHOWN = 25  # of each side, for those that look from elsewhere
 
 
@@ -97,6 +98,11 @@ class PaperBroker:
         self._recalled: deque[tuple[tuple[Take, ...], str, int, Side]] = deque()
         self._shown: dict[str, tuple[object, ...]] = {}
 
+    @property
+    def working(self) -> int:
+        """Return how many orders are on their way or at the venue."""
+        return len(self._working)
+
     def accept(self, tickets: Iterable[Ticket]) -> None:
         """Take orders in; those that are at work or answered already are the same order."""
         self._arriving.extend(tickets)
@@ -138,10 +144,13 @@ class PaperBroker:
         if book is None:
             return  # another stream holds this market
         delay = self.terms.latency_ms + self.terms.leg_gap_ms * ticket.place
+        deadline = round(ticket.deadline.timestamp() * 1e9)
+        if ticket.order.side == "SELL":  # who was away has the same time to sell
+            deadline = max(deadline, at + SALE_NS)
         self._working[ticket.key] = _Working(
             ticket,
             arrives_at=at + delay * MS,
-            deadline=round(ticket.deadline.timestamp() * 1e9),
+            deadline=deadline,
             stamp=book.stamp,
             seen=_content(book),
         )

@@ -5,7 +5,7 @@ Entries are only ever added; a position is the sum of its entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -215,20 +215,18 @@ def _own(intent: OrderIntent) -> dict[str, Holding]:
 
 
 def _merge(intent: OrderIntent, *, at: datetime) -> Decimal:
-    sides: dict[str, list[Holding]] = {}
-    for held in _own(intent).values():
-        sides.setdefault(held.market_id, []).append(held)
-    total = ZERO
-    for pair in sides.values():
-        if len(pair) < 2:
-            continue
-        size = min(held.shares for held in pair)
-        _add(intent, Kind.MERGE, at, [
-            Movement(held.token_id, held.market_id, held.outcome, -size, cash)
-            for held, cash in zip(pair, shared_out(size, 2), strict=True)
-        ])  # fmt: skip
-        total += size
-    return total
+    pairs = [pair for pair in _by_market(_own(intent)).values() if len(pair) == 2]
+    return sum((_merge_pair(intent, pair, at=at) for pair in pairs), ZERO)
+
+
+def _merge_pair(intent: OrderIntent | None, pair: Sequence[Holding], *, at: datetime) -> Decimal:
+    size = min(held.shares for held in pair)
+    moves = [
+        Movement(held.token_id, held.market_id, held.outcome, -size, cash)
+        for held, cash in zip(pair, shared_out(size, 2), strict=True)
+    ]
+    _add(intent, Kind.MERGE, at, moves)
+    return size
 
 
 def _convert(intent: OrderIntent, *, at: datetime) -> Decimal:
@@ -262,6 +260,33 @@ def settle_resolved(*, at: datetime) -> int:
     settled = PositionEntry.objects.filter(kind=Kind.SETTLE).values("token_id")
     tokens = list(held.exclude(token_id__in=settled).values_list("token_id", flat=True).distinct())
     return sum(in_turn(partial(_settle, token_id=token, at=at)) for token in sorted(tokens))
+
+
+def merge_complete(*, at: datetime) -> Decimal:
+    """Merge what is held of both outcomes of a market, whatever it came from; return the cash."""
+    both = [
+        market_id
+        for market_id, pair in _by_market(holdings(PositionEntry.objects.order_by("id"))).items()
+        if len(pair) == 2
+    ]
+    return sum((in_turn(partial(_merge_market, market_id=m, at=at)) for m in sorted(both)), ZERO)
+
+
+def _merge_market(policy: Policy, *, market_id: str, at: datetime) -> Decimal:
+    """Merge one market's sets, unless an order there is still open."""
+    entries = PositionEntry.objects.filter(market=market_id).order_by("id")
+    pair = _by_market(holdings(entries)).get(market_id, [])
+    if len(pair) < 2 or entries.filter(intent__status="APPROVED").exists():
+        return ZERO
+    return _merge_pair(None, pair, at=at)
+
+
+def _by_market(held: Mapping[str, Holding]) -> dict[str, list[Holding]]:
+    found: dict[str, list[Holding]] = {}
+    for holding in held.values():
+        if holding.shares:
+            found.setdefault(holding.market_id, []).append(holding)
+    return found
 
 
 def _settle(policy: Policy, *, token_id: str, at: datetime) -> int:

@@ -26,8 +26,10 @@ def watch_data(**_: object) -> bool:
 
 @shared_task(ignore_result=True)
 def settle_positions(**_: object) -> int:
-    """Pay out what is held in markets that the venue has resolved."""
-    return positions.settle_resolved(at=timezone.now())
+    """Pay out what is held in markets that the venue has resolved; merge complete sets."""
+    at = timezone.now()
+    positions.merge_complete(at=at)
+    return positions.settle_resolved(at=at)
 
 
 @shared_task(ignore_result=True)

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from alerts import journal
 from risk.checks import Bounds, Verdict, four_eyes, permitted, status_is
-from risk.locking import in_turn
+from risk.locking import NoPolicy, in_turn
 from risk.models import THE_ROW, Policy, PolicyChange
 
 TOPIC = "risk"
@@ -73,8 +73,13 @@ class Changed:
 
 
 def bounds(policy: Policy | None = None) -> Bounds:
-    """Return what is allowed now: the policy, but never beyond the environment's ceilings."""
-    policy = policy or Policy.objects.get(pk=THE_ROW)
+    """Return what is allowed now: the policy, but never beyond the environment's ceilings.
+
+    Raises `NoPolicy`.
+    """
+    policy = policy or Policy.objects.filter(pk=THE_ROW).first()
+    if policy is None:
+        raise NoPolicy
     return Bounds(**{name: _bound(policy, name) for name in LIMITS})
 
 

@@ -35,7 +35,10 @@ class DeskBusy(Exception):
 
 
 class NoPolicy(Exception):
-    """The policy row is missing, so there are no limits to judge by. Run `manage.py migrate`."""
+    """The policy row is missing, so there are no limits to judge by."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no policy row; run manage.py migrate")
 
 
 def in_turn(act: Callable[[Policy], T]) -> T:
@@ -74,7 +77,7 @@ def _locked() -> Policy:
     hurry()
     policy = Policy.objects.select_for_update().filter(pk=THE_ROW).first()
     if policy is None:
-        raise NoPolicy("there is no policy row; run manage.py migrate")
+        raise NoPolicy
     return policy
 
 

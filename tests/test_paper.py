@@ -8,17 +8,19 @@ from decimal import Decimal as D
 import pytest
 from django.contrib.auth.models import User
 
-from alerts.models import AuditEntry, OutboxEntry
+from alerts.models import AuditEntry, Heartbeat, OutboxEntry
 from execution import fills, intents
-from execution.desk import Desk
+from execution.desk import Desk, DeskThread
 from execution.invariants import invariants
 from execution.matching import NoMatch
 from execution.models import Fill, IntentLeg, LiveBook, OrderIntent, PositionEntry
 from execution.paper import PaperBroker
 from markets.models import Market
 from risk import killswitch
+from risk.locking import NoPolicy
 from risk.models import Breaker, Policy
 from tests.desk_cast import Venue, approved, approver, basket, prepare, trader
+from tests.servers import wait_for
 from tests.worlds import bids, event_view, fee, ladder, market_view
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
@@ -617,6 +619,41 @@ def test_book_of_a_cut_connection_is_shown_as_stale():
     venue.work()
 
     assert set(LiveBook.objects.values_list("state", flat=True)) == {"stale"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_thread_carries_orders_to_the_venue_and_answers_back():
+    """The stream's side runs here, the database's side in its thread, as in `up`."""
+    venue, intent = opened()
+    thread = DeskThread(venue.desk, clock=lambda: venue.now)
+    thread.start()
+    try:
+        wait_for(lambda: frame_by_frame(venue, intent), seconds=20, what="the order to fill")
+    finally:
+        assert thread.finish()
+
+    assert thread.failed is None
+    assert closed(venue, intent).status == Status.FILLED
+    assert Heartbeat.objects.get(pk="desk").detail["working"] == 0
+
+
+def frame_by_frame(venue: Venue, intent: OrderIntent) -> bool:
+    venue.wait(0.05)
+    venue.nudge()
+    return not OrderIntent.objects.get(pk=intent.pk).is_open
+
+
+@pytest.mark.django_db(transaction=True)
+def test_thread_says_what_ended_it():
+    venue, _ = opened()
+    Policy.objects.all().delete()
+    thread = DeskThread(Desk(venue.books), clock=lambda: venue.now)
+
+    thread.start()
+    thread.join(20)
+
+    assert isinstance(thread.failed, NoPolicy)
+    assert thread.finish()
 
 
 def test_refusal_of_the_venue_is_no_fill():

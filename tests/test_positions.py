@@ -227,24 +227,53 @@ def test_no_basket_becomes_cash_at_once(desk):
     assert positions.totals().realised == 140 - intent.spent == 18
 
 
+def add(venue: Venue, token: str, outcome: int, shares: int, cash: str) -> None:
+    """Give the desk shares from elsewhere (a conversion is what could)."""
+    PositionEntry.objects.create(
+        at=venue.now, kind="CONVERT", token_id=token, market_id="800", outcome_index=outcome,
+        shares=D(shares), cash=D(cash), audit_id=1,
+    )  # fmt: skip
+
+
 @db
-def test_merging_a_complete_set_pays_a_dollar_each(desk):
+@postgres
+def test_complete_sets_are_merged_for_a_dollar_each(desk):
+    view, signal = basket()
+    venue, _ = filled(view, signal)
+    add(venue, "20700", 1, 40, "-20")
+
+    assert positions.merge_complete(at=venue.now) == 40
+    assert positions.merge_complete(at=venue.now) == 0
+
+    held_now = {p.token_id: p for p in positions.positions(market_ids=["800"])}
+    assert (held_now["10700"].shares, held_now["20700"].shares) == (D(60), D(0))
+    assert positions.totals().realised == 40 - 20 - 40 * D("0.3084")
+
+
+@db
+def test_both_sides_of_one_market_are_merged_with_their_order(desk):
     view, signal = basket()
     venue, intent = filled(view, signal)
-    yes = PositionEntry.objects.filter(intent=intent).first()
-    assert yes
-    PositionEntry.objects.create(
-        at=venue.now, kind="SETTLE", token_id="20700", market_id="800", outcome_index=1,
-        shares=D(40), cash=D(-20), intent=intent, audit_id=1,
-    )  # fmt: skip
     OrderIntent.objects.filter(pk=intent.pk).update(kind="binary")
     intent.refresh_from_db()
+    PositionEntry.objects.create(
+        at=venue.now, kind="CONVERT", token_id="20700", market_id="800", outcome_index=1,
+        shares=D(25), cash=D(-10), audit_id=1, intent=intent,
+    )  # fmt: skip
 
-    assert positions.redeem(intent, at=venue.now) == 40
+    assert positions.redeem(intent, at=venue.now) == 25
 
-    merged = {p.token_id: p for p in positions.positions(market_ids=["800"])}
-    assert (merged["10700"].shares, merged["20700"].shares) == (D(60), D(0))
-    assert sum(e.cash for e in PositionEntry.objects.filter(kind="MERGE")) == 40
+    assert sum(e.cash for e in PositionEntry.objects.filter(kind="MERGE", intent=intent)) == 25
+
+
+@db
+def test_sets_of_an_open_order_are_left_alone(desk):
+    view, signal = basket()
+    venue, intent = filled(view, signal)
+    add(venue, "20700", 1, 40, "-20")
+    OrderIntent.objects.filter(pk=intent.pk).update(status="APPROVED", closed_at=None)
+
+    assert positions.merge_complete(at=venue.now) == 0
 
 
 @pytest.mark.parametrize(
