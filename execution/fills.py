@@ -35,7 +35,7 @@ from markets.models import Market
 from risk import breakers, killswitch, limits
 from risk.checks import Kill, Leg, Verdict, judge
 from risk.crash import crash_point
-from risk.locking import in_turn
+from risk.locking import DeskBusy, in_turn
 from risk.models import Policy
 
 UNWIND_AFTER = timedelta(seconds=60)  # how long an unwinding sale looks for bids
@@ -227,7 +227,7 @@ def stop(intent: OrderIntent, *, why: str, by: str, at: datetime) -> None:
 
 def _bought(policy: Policy, *, report: Report) -> bool:
     """Answer the purchase of a leg."""
-    kill = killswitch.locked()
+    kill = _switch()
     intent, leg = _locked(report)
     if leg is None or leg.state != State.WAITING or intent.status != Status.APPROVED:
         return False
@@ -273,7 +273,7 @@ def _take_answer(
 
 def _sold(policy: Policy, *, report: Report) -> bool:
     """Answer the unwinding sale of a leg."""
-    kill = killswitch.locked()
+    kill = _switch()
     intent, leg = _locked(report)
     if leg is None or leg.unwind != Unwind.WAITING or intent.status != Status.APPROVED:
         return False
@@ -299,7 +299,7 @@ def _sold(policy: Policy, *, report: Report) -> bool:
 
 
 def _reconcile(policy: Policy, *, intent_id: int, number: int, at: datetime) -> int:
-    kill = killswitch.locked()
+    kill = _switch()
     intent = _intent(intent_id)
     leg = IntentLeg.objects.select_for_update().get(intent=intent, number=number)
     if leg.state != State.UNKNOWN or leg.sealed is None or kill.tripped:
@@ -326,6 +326,14 @@ def _give_up(policy: Policy, *, intent_id: int, at: datetime) -> int:
     note(intent, "given_up", at=at, data={"legs": dropped})
     _settle(intent, at=at)
     return 1
+
+
+def _switch() -> Kill:
+    """Read the kill switch under its lock; one that cannot be read makes the answer wait."""
+    kill = killswitch.locked()
+    if not kill.readable:
+        raise DeskBusy(kill.reason)
+    return kill
 
 
 # --- one leg -------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from execution.models import Fill, IntentLeg, LiveBook, OrderIntent, PositionEnt
 from execution.paper import PaperBroker
 from markets.models import Market
 from risk import killswitch
-from risk.locking import NoPolicy
-from risk.models import Breaker, Policy
+from risk.locking import DeskBusy, NoPolicy
+from risk.models import Breaker, KillSwitch, Policy
 from tests.desk_cast import Venue, approved, approver, basket, prepare, trader
 from tests.servers import wait_for
 from tests.worlds import bids, event_view, fee, ladder, market_view
@@ -346,6 +346,22 @@ def test_nothing_fills_after_the_kill_switch(avi):
     assert not Fill.objects.exists()
     assert closed(venue, intent).status == Status.FAILED
     assert "Kill switch: on: drill" in intent.reason
+
+
+def test_answer_waits_while_the_switch_cannot_be_read():
+    venue, intent = opened()
+    venue.work()
+    venue.wait(0.2)
+    venue.nudge()
+    KillSwitch.objects.all().delete()
+
+    with pytest.raises(DeskBusy, match="row is missing"):
+        venue.work()
+    assert states(intent) == ["WAITING"] * 3
+
+    prepare()
+    venue.work()
+    assert closed(venue, intent).status == Status.FILLED
 
 
 def test_unwinding_waits_for_the_kill_switch(avi):
