@@ -18,7 +18,7 @@ from rules.kernel.plans import Offer, Plan, finding_of, gates_of, offer, price_p
 from rules.kernel.walks import ZERO, walk_equal, walk_unequal
 
 GIVEN_EXHAUSTIVE = "riskless_given_exhaustive"
-_RANK: dict[Verdict, int] = {"EXECUTABLE": 0, "THIN": 1, "BLOCKED": 2}
+_RANK: dict[Verdict, int] = {"EXECUTABLE": 0, "THIN": 1, "BLOCKED": 2, "OBSERVED": 3}
 _CENT = Decimal("0.0001")
 
 Seen = tuple[tuple[Finding, ...], tuple[NearMiss, ...]]

@@ -179,8 +179,25 @@ class Finding:
             {**leg.row(), "takes": leg.levels(), "epoch": epoch}
             for leg, epoch in zip(self.legs, epochs, strict=True)
         ]
-        more = {"certificate": self.certificate.explained(), "facts": dict(self.facts)}
+        table = [[state, usd(payoff)] for state, payoff in self.payoff_table]
+        certificate = {**self.certificate.explained(), "table": table}
+        more = {"certificate": certificate, "facts": dict(self.facts)}
         return {**self.row(), "legs": legs, **more}
+
+    @property
+    def payoff_table(self) -> tuple[tuple[str, Decimal], ...]:
+        """What the legs pay in each state where these are few.
+
+        The states of a basket are which of its outcomes comes true: the legs say it all.
+        """
+        sizes = [(f"{leg.market_id}={leg.outcome}", leg.size) for leg in self.legs]
+        if self.kind in ("binary", "yes_basket"):
+            return tuple(sizes)
+        if self.kind == "no_basket":
+            every = sum((size for _, size in sizes), Decimal(0))
+            lost = ((f"not {state}", every - size) for state, size in sizes)
+            return (*lost, ("none of them comes true", every))
+        return self.certificate.table
 
 
 def usd(amount: Decimal) -> str:
