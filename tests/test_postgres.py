@@ -15,7 +15,7 @@ HERE = ROOT / "tests"
 
 
 @pytest.mark.skipif(bool(RUN_ON), reason="this is the run on PostgreSQL")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_marked_tests_pass_on_postgresql(postgres_url):
     marked = [
         str(path) for path in sorted(HERE.rglob("test_*.py")) if "mark.postgres" in path.read_text()
