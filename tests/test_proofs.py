@@ -65,7 +65,7 @@ def test_both_sides_of_a_market_pay_the_same_either_way():
 
     (finding,), _ = detect_market(market, at=AT, limits=ALL)
 
-    assert finding.payoff_table == (("100=No", 100), ("100=Yes", 100))
+    assert dict(finding.payoff_table) == {"100=Yes": 100, "100=No": 100}
 
 
 @pytest.mark.parametrize(
