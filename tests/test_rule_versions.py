@@ -17,8 +17,9 @@ from django.urls import reverse
 
 from alerts import journal
 from alerts.models import AuditEntry
-from rules.dsl import parse_rule
+from rules.dsl import RuleError, parse_rule
 from rules.load import (
+    SHIPPED,
     TextMismatch,
     enabled_definitions,
     publish,
@@ -434,3 +435,13 @@ def test_lists_ask_the_database_a_fixed_number_of_times(desk: Client, django_ass
 
     with django_assert_num_queries(6):  # session, user, heartbeat, two counts, rows
         assert "RULE_4" in desk.get(reverse("admin:rules_rule_changelist")).content.decode()
+
+
+def test_a_rule_that_nothing_looks_with_is_not_published():
+    text = (SHIPPED / "spike_detect.yaml").read_text()
+
+    with pytest.raises(RuleError, match="not looked with yet"):
+        publish(parse_rule(text, source="spike"), source=text, at=NOON)
+    publish_missing(at=NOON)
+
+    assert [rule.code for rule in Rule.objects.all()] == ["DUTCH_BOOK_DETECT"]
