@@ -30,7 +30,7 @@ django.setup()
 
 from markets.book import PRICE_TEXT, Book  # noqa: E402
 from markets.frames import Frame  # noqa: E402
-from markets.gaps import Gaps  # noqa: E402
+from markets.gaps import HealedGap  # noqa: E402
 from markets.ingest import Followed  # noqa: E402
 from markets.listing import read_page  # noqa: E402
 from markets.polymarket.gamma import Gamma  # noqa: E402
@@ -78,7 +78,9 @@ class Follower:
         self.venue = venue
         self.clock = Clock()
         self.live = Live((ActiveRule.of(rule),), clock=self.clock, writer=None, confirm_terms=True)
-        self.gaps = Gaps()
+        self.healed: list[HealedGap] = []
+        self._settle_gaps = self.live.gaps.settle
+        self.live.gaps.settle = self.settle  # type: ignore[method-assign]
         self.began: dict[str, tuple[int, str, str]] = {}  # at, event id, kind of each P1
         self.ended: dict[str, int] = {}  # when it was P1 no longer
         self.bad_books = 0
@@ -133,9 +135,10 @@ class Follower:
     def unequal(self, books: list[Book], theirs: dict[str, Any]) -> list[Book]:
         return [book for book in books if not equal(book, theirs.get(book.token0))]
 
-    def settle(self) -> list[Any]:
-        self.gaps.begin(self.live.pipeline.books.take_breaks())
-        return self.gaps.settle(at=self.clock.now())
+    def settle(self, *, at: int) -> list[HealedGap]:
+        healed = self._settle_gaps(at=at)
+        self.healed += healed
+        return healed
 
 
 def equal(book: Book, theirs: dict[str, Any] | None) -> bool:
@@ -178,20 +181,19 @@ async def one_fault(follower: Follower, name: str, seconds: float) -> Row:
         await asyncio.to_thread(follower.venue.fault, name, seconds=seconds)
     else:
         await asyncio.to_thread(follower.venue.fault, name, target=target)
-    gaps = []
+    follower.healed.clear()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         await asyncio.sleep(0.25)
         row.worst_stale = max(row.worst_stale, sum(b.state_note == "stale" for b in follower.books))
-        gaps += follower.settle()
     if name == "refuse_connections":
         await asyncio.sleep(1)
     else:
         await asyncio.to_thread(follower.venue.clear)
     row.recovery_seconds = await recovered(follower, limit=RECOVERY_LIMIT)
-    gaps += follower.settle()
-    row.gaps = len(gaps)
-    row.longest_gap_seconds = max(((g.healed_at - g.opened_at) / 1e9 for g in gaps), default=0.0)
+    await asyncio.sleep(1)  # the live path settles its gaps every 250 ms
+    lengths = [(gap.healed_at - gap.opened_at) / 1e9 for gap in follower.healed]
+    row.gaps, row.longest_gap_seconds = len(lengths), max(lengths, default=0.0)
     row.p1 = len(follower.began) - before[0]
     row.bad_books = follower.bad_books - before[1]
     row.answers = dict(answers(follower) - before[2])
