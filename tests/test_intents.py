@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from decimal import Decimal as D
 
@@ -309,6 +310,31 @@ def test_approval_happens_once(signal, dana, avi):
 
     assert again.verdict.names == ("STATUS",)
     assert intent.legs.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_approvals_at_once_take_turns_on_sqlite_too(dana):
+    """The embedded desk has one writer at a time; twenty clients have `test_desk_races.py`."""
+    view, signal = basket()
+    show(view)
+    intent = suggested(signal, dana)
+    people = [approver(f"approver-{number}") for number in range(6)]
+    ready = threading.Barrier(len(people))
+    applied: list[bool] = []
+
+    def client(by: User) -> None:
+        ready.wait()
+        applied.append(approve(intent, by).applied)
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(by,)) for by in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(applied) == [False] * 5 + [True]
+    assert invariants(LATER) == ()
 
 
 def test_approval_of_a_changed_plan_is_refused_with_the_difference(signal, dana, avi):
