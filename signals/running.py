@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from markets import gap_rows, watch
 from markets.books import Books
@@ -63,7 +63,7 @@ async def _watched(now: Sequence[Followed]) -> Sequence[Followed]:
     """Read the watch list; a database that is away changes nothing about it for now."""
     try:
         return await asyncio.to_thread(_read_watched, {each.event_id for each in now})
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         log.warning("watch.unreadable error=%s", error)
         return now
 
