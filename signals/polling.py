@@ -427,11 +427,12 @@ def verify(shard: Shard, told: Told) -> None:
     markets = [market for event in shard for market in event.markets]
     first = {doubt.market: doubt for doubt in _doubts(markets, told, counts)}
     if first:
+        paused_at = timezone.now()
         time.sleep(AGAIN_SECONDS)
         second = _doubts(list(first), told, Counter())
         drifted = [doubt for doubt in second if doubt.is_still(first[doubt.market])]
-        if not is_alive(STREAM, at=timezone.now(), within=LATE_AFTER):
-            drifted = []  # it died meanwhile, which is all there is to say
+        if not Heartbeat.objects.filter(component=STREAM, at__gt=paused_at).exists():
+            drifted = []  # it stopped meanwhile, which is all there is to say
         _quarantine(drifted)
         counts["drifted"] = len(drifted)
         counts["moved_on"] = len(first) - len(drifted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,6 +26,8 @@ from markets.simulator.plants import plan_yes
 from markets.simulator.quoting import clear_beyond
 from markets.simulator.state import LiveEvent, LiveMarket
 from markets.watch import WatchedEvent, WatchedMarket
+from rules.dsl import parse_rule
+from rules.engine import ActiveRule
 from rules.load import publish_missing
 from rules.models import Rule
 from signals import polling, tasks
@@ -97,7 +99,6 @@ def desk(running: VenueClient, settings: Any, monkeypatch: Any) -> Iterator[Desk
     """A desk that was there before, without a stream: its next poll ingests."""
     settings.DATA_SOURCE = "real"
     settings.POLYMARKET_GAMMA_URL = settings.POLYMARKET_CLOB_URL = running.url
-    monkeypatch.setattr(polling, "AGAIN_SECONDS", 0.01)
     polling._watched.cache_clear()
     publish_missing()
     async_to_sync(_sync)(running)
@@ -332,13 +333,16 @@ def test_rule_that_runs_no_more_ends_its_signals(desk):
     assert (signal.status, signal.close_reason) == ("CLOSED", "process_lost")
 
 
-def test_signals_of_rules_that_look_at_other_things_are_left_alone(desk):
+def test_signals_of_rules_that_look_at_other_things_are_left_alone(desk, monkeypatch):
     event = desk.events()[0]
     desk.plant(event)
     desk.poll()
     signal = desk.opened(event)
-    spike = Rule.objects.get(code="SPIKE_DETECT")
-    Signal.objects.filter(pk=signal.pk).update(rule=spike, rule_version=spike.current)
+    text = "code: LOOKS_ELSEWHERE\ntitle: Spike\ndetector: spike\n"
+    other = Rule.objects.create(code="LOOKS_ELSEWHERE", title="Spike", changed_at=timezone.now())
+    Signal.objects.filter(pk=signal.pk).update(rule=other)
+    elsewhere = ActiveRule.of(parse_rule(text, source="test"))
+    monkeypatch.setattr(polling, "active_rules", lambda: (*active_rules(), elsewhere))
     desk.restore()
 
     desk.poll()
@@ -409,11 +413,11 @@ def test_stream_that_comes_back_during_a_look_is_the_one_to_tell(desk, monkeypat
     desk.plant(event)
     store = polling.catalogue.store
 
-    def meanwhile(*args: Any, **named: Any) -> int:
+    def store_and_return(*args: Any, **named: Any) -> int:
         stream_beats()
         return store(*args, **named)
 
-    monkeypatch.setattr(polling.catalogue, "store", meanwhile)
+    monkeypatch.setattr(polling.catalogue, "store", store_and_return)
 
     told = desk.poll()
 
@@ -451,11 +455,23 @@ def test_empty_watch_list_says_what_would_fill_it(settings):
 
 
 @pytest.fixture
-def checked(desk: Desk) -> Desk:
+def checked(desk: Desk, monkeypatch: Any) -> Desk:
     """A desk whose quotes are the venue's, with a stream that lives."""
     desk.poll()
     stream_beats()
+    meanwhile(monkeypatch, lambda: None)
     return desk
+
+
+def meanwhile(monkeypatch: Any, happens: Callable[[], object], *, alive: bool = True) -> None:
+    """Let something happen between the two looks; the stream goes on beating, or not."""
+
+    def sleep(_: float) -> None:
+        happens()
+        if alive:
+            stream_beats()
+
+    monkeypatch.setattr(polling.time, "sleep", sleep)
 
 
 def test_living_stream_is_checked_and_nothing_else_is_touched(checked):
@@ -501,11 +517,11 @@ def test_asset_whose_feed_is_dead_is_found_while_its_price_moves(checked, monkey
     """The venue says something new at each look; what we have stays where it was."""
     leg = checked.events()[0].legs[0]
 
-    def move(_: float = 0) -> None:
+    def move() -> None:
         checked.change(leg, (True, leg.book.best_bid, 0))
 
     move()
-    monkeypatch.setattr(polling.time, "sleep", move)
+    meanwhile(monkeypatch, move)
 
     told = checked.poll()
 
@@ -516,13 +532,13 @@ def test_price_that_moves_on_both_sides_is_no_drift(checked, monkeypatch):
     leg = checked.events()[0].legs[0]
     quote = Quote.objects.filter(market__condition_id=leg.spec.condition_id)
 
-    def both_move(_: float) -> None:
+    def both_move() -> None:
         """The stream is a little behind all the time."""
         quote.update(bid=Decimal(leg.book.best_bid) / 10_000, at=timezone.now())
         checked.change(leg, (True, leg.book.best_bid, 0))
 
     checked.change(leg, (True, leg.book.best_bid, 0))
-    monkeypatch.setattr(polling.time, "sleep", both_move)
+    meanwhile(monkeypatch, both_move)
 
     told = checked.poll()
 
@@ -535,7 +551,7 @@ def test_stream_that_catches_up_in_time_agrees(checked, monkeypatch):
     quote = Quote.objects.filter(market__condition_id=leg.spec.condition_id)
     checked.change(leg, (True, leg.book.best_bid, 0))
     now = Decimal(leg.book.best_bid) / 10_000
-    monkeypatch.setattr(polling.time, "sleep", lambda _: quote.update(bid=now))
+    meanwhile(monkeypatch, lambda: quote.update(bid=now))
 
     told = checked.poll()
 
@@ -574,9 +590,7 @@ def test_market_that_trades_no_more_is_no_drift(checked):
 def test_stream_that_dies_during_the_check_is_not_blamed_for_each_market(checked, monkeypatch):
     leg = checked.events()[0].legs[0]
     checked.change(leg, (True, leg.book.best_bid, 0))
-    monkeypatch.setattr(
-        polling.time, "sleep", lambda _: stream_beats(at=timezone.now() - timedelta(seconds=6))
-    )
+    meanwhile(monkeypatch, lambda: None, alive=False)
 
     told = checked.poll()
 
