@@ -46,7 +46,7 @@ class Pace:
     heal_every: float = 0.25
     heal_patience: float = 0.5  # how long a book may be unclear before it is asked for
     again_from: float = 1.0
-    again_to: float = 60.0
+    again_to: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
