@@ -40,6 +40,7 @@ KINDS = {
 
 BLOCKERS = {
     "min_size": "A leg is under the market's minimum size, or under 1 USD before fees.",
+    "unconfirmed_terms": "The venue has not told the market's terms again since it began to pay.",
     "not_tradable": "A leg's market is paused, closed or not yet open.",
     "missing_leg": "An outcome of the event is not listed here or has no offer.",
     "one_sided": "An outcome has bids but no offer to buy.",
@@ -68,6 +69,9 @@ CLOSE_REASONS = {
     "book_awaiting": "A book was dropped and waits for its snapshot.",
     "book_crossed": "A book crossed, so its prices cannot be trusted.",
     "book_batch": "A book was in the middle of a change.",
+    "venue_unreachable": "The venue did not answer, so the edge can no longer be confirmed.",
+    "not_listed": "The venue lists the event no more.",
+    "out_of_scope": "The rule does not look at this event any more.",
 }
 
 MARKET_STATES = {
