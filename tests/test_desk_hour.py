@@ -75,17 +75,22 @@ class Shift:
         for _ in range(40):  # what is under way comes to its end
             self.due += PASS_NS * 10
             self.desk.on_frame(self.due)
-            self._look_over_shoulders()
             self.desk.on_time(self.due)
-            self.desk.work(at=moment(self.due))
+            self._look_over_shoulders()
+            self._work(moment(self.due))
 
     def _pass(self, t: int) -> None:
         at = moment(t)
         self.desk.on_time(t)
-        self.desk.work(at=at)
+        self._look_over_shoulders()
+        self._work(at)
         intents.expire_due(at=at)
         for signal in Signal.objects.open().filter(level__in=("P1", "P2"), intents=None):
             self._trade(signal, at)
+
+    def _work(self, at: datetime) -> None:
+        self.desk.work(at=at)
+        self.looked = 0  # every answer is stored
 
     def _trade(self, signal: Signal, at: datetime) -> None:
         seen = intents.preview(signal, at=at)
