@@ -162,7 +162,7 @@ class TemporalRule(ArbitrageRule):
 class SpikeRuleParams(Part):
     """When a move of the mid is a spike, and which books are looked at."""
 
-    threshold: Number = _amount("21", "standard deviations, above 0", gt=0)
+    threshold: Number = _amount("24", "standard deviations, above 0", gt=0)
     drift: Number = _amount("0.5", "standard deviations an update, 0 or more")
     variance_weight: Number = _amount("0.005", "above 0, up to 1", gt=0, le=1)
     winsor: Number = _amount("9", "variances, 1 or more", ge=1)
@@ -204,7 +204,7 @@ class SpikeRule(ObservedRule):
 
     detector: Literal["spike"]
     params: SpikeRuleParams = Field(
-        default=SpikeRuleParams(), description="a mapping", examples=["threshold: 21"]
+        default=SpikeRuleParams(), description="a mapping", examples=["threshold: 24"]
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import lzma
 import random
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 
@@ -10,6 +14,7 @@ import pytest
 
 from rules.kernel.spike import NS, SpikeParams, SpikeWatch, spike_finding
 from tests.jumps import at_false_alarms, by_fixed_threshold, planted_jumps, score, watched
+from tests.resolved import shared
 from tests.worlds import market_terms
 
 DEEP = 10**9  # 1,000 shares
@@ -249,3 +254,52 @@ def test_alarms_do_not_depend_on_what_comes_later():
         early = type(early)(early.mids[:, :cut], early.ticks, early.planted)
         assert watched(early, FREE_DEPTH) == [[t for t in row if t < cut] for row in whole]
     assert all(a < b for row in whole for a, b in pairwise(row))
+
+
+# --- over what really happened -------------------------------------------------------
+
+
+def test_a_real_final_spikes_on_its_goals_and_on_both_outcomes_alike():
+    """20 minutes of 6 markets: tokens 2n and 2n + 1 are the two sides of one book."""
+    spikes = {token: [] for token in range(12)}
+    watches = {token: a_watch(min_depth_usd=0) for token in spikes}
+    with lzma.open(shared("ws/nhl_2026-06-07_price_changes.csv.xz"), "rt") as file:
+        for row in csv.DictReader(file):
+            if row["type"] != "P" or not row["best_bid"]:
+                continue
+            token, at = int(row["token"]), int(row["ts_ms"]) * 1_000_000
+            bid, ask = (round(float(row[side]) * 10_000) for side in ("best_bid", "best_ask"))
+            spike = watches[token].update(at, bid, ask, DEEP, DEEP)
+            if spike is not None:
+                spikes[token].append(spike)
+
+    told = sum(map(len, spikes.values()))
+    assert 10 <= told <= 60
+    for token in range(0, 12, 2):
+        here, there = (
+            [(round(s.at / NS / 2), s.move > 0) for s in spikes[t]] for t in (token, token + 1)
+        )
+        assert [(at, not up) for at, up in here] == there
+    goal = max((s for each in spikes.values() for s in each), key=lambda s: abs(s.move))
+    together = {t for t, each in spikes.items() if any(abs(s.at - goal.at) < 5 * NS for s in each)}
+    assert len(together) >= 6  # at least three markets of the game
+
+
+def test_real_quiet_quotes_spike_less_than_once_in_2_000_updates():
+    watches: dict[str, SpikeWatch] = {}
+    told = updates = 0
+    path = shared("us_quotes/quotes_2026-08-13_1200-1800_nonsports.csv.gz")
+    with gzip.open(path, "rt") as file:
+        for row in csv.DictReader(file):
+            if not row["bid"] or not row["ask"]:
+                continue
+            watch = watches.setdefault(
+                row["slug"], a_watch(min_depth_usd=0, idle_secs=123, warmup_updates=30)
+            )
+            at = int(datetime.fromisoformat(row["ts"]).timestamp()) * NS
+            bid, ask = (round(float(row[side]) * 10_000) for side in ("bid", "ask"))
+            told += watch.update(at, bid, ask, DEEP, DEEP) is not None
+            updates += 1
+
+    assert updates > 100_000
+    assert 0 < told < updates / 2_000

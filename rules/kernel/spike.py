@@ -24,13 +24,14 @@ TWO = 2 * PRICE_ONE
 LOGIT = [0.0, *(log(mid / (TWO - mid)) for mid in range(1, TWO)), 0.0]
 SLOPE = [0.0, *(TWO / (mid * (TWO - mid)) for mid in range(1, TWO)), 0.0]
 UP, DOWN = 1, -1
+QUIET_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class SpikeParams:
     """How a spike is told from noise (docs/rules.md has what was measured)."""
 
-    threshold: float = 21.0  # of the CUSUM, in standard deviations
+    threshold: float = 24.0  # of the CUSUM, in standard deviations
     drift: float = 0.5  # taken off at each update, in standard deviations
     variance_weight: float = 0.005  # of the newest move
     winsor: float = 9.0  # a squared move counts at most so many times the variance
@@ -85,6 +86,7 @@ class SpikeWatch:
         "_number",
         "_pending",
         "_quiet_until",
+        "_score",
         "_seen",
         "_standing",
         "_up",
@@ -114,6 +116,7 @@ class SpikeWatch:
         self._up, self._down = _Run(), _Run()
         self._pending = 0  # the side that crossed the threshold, if it still stands there
         self._standing = 0
+        self._score = 0.0  # the highest while it stands
         self._seen: deque[tuple[int, int]] = deque()
 
     def update(self, at: int, bid: int, ask: int, bid_size: int, ask_size: int) -> Spike | None:
@@ -181,13 +184,14 @@ class SpikeWatch:
     def limit(self, deviation: float, floor: float) -> float:
         """Return the threshold at a volatility.
 
-        A third of it where the floor stands in for the volatility: what moves
-        there are single steps of the mid, which have no tail, so a third gives as
-        few false alarms as the whole does elsewhere. In between it grows evenly.
+        A part of it where the floor stands in for the volatility: what moves there
+        are single steps of the mid, which have no tail, so a part gives as few
+        false alarms as the whole does elsewhere. In between it grows evenly.
         """
         if deviation >= floor + floor:
             return self.params.threshold
-        return self.params.threshold * (2.0 * deviation / floor - 1.0) / 3.0
+        above = deviation / floor - 1.0
+        return self.params.threshold * (QUIET_SHARE + (1.0 - QUIET_SHARE) * above)
 
     def still(self, at: int) -> Spike | None:
         """Return the last spike while it is new and the price has not gone halfway back."""
@@ -201,15 +205,16 @@ class SpikeWatch:
         """Decide on a sum above its limit: it must stand there, or it was a bounce."""
         side = self._pending or (UP if self._up.total > limit else DOWN)
         run = self._up if side == UP else self._down
-        stood = self._standing >= self.params.persist_updates  # through a pause
-        if run.total <= limit and not stood:
+        stood = self._standing >= self.params.persist_updates  # in a pause
+        if not self._kept(run) or (run.total <= limit and not stood):
             self._clear()  # the way back is not a move of its own
             return None
         self._pending, self._standing = side, self._standing + 1
+        self._score = max(self._score, run.total / limit)
         if self._standing < self.params.persist_updates or not self._moved_enough():
             return None
         quiet = self._number <= self._quiet_until or not self._liquid
-        spike = self._spike(at, run, deviation, limit)
+        spike = self._spike(at, run, deviation)
         self._clear()
         if quiet:
             return None
@@ -217,7 +222,11 @@ class SpikeWatch:
         self.last = spike
         return spike
 
-    def _spike(self, at: int, run: _Run, deviation: float, limit: float) -> Spike:
+    def _kept(self, run: _Run) -> bool:
+        """Say whether the price is still on the side of the move that it went to."""
+        return (self._mid > run.mid) is (run is self._up) and self._mid != run.mid
+
+    def _spike(self, at: int, run: _Run, deviation: float) -> Spike:
         return Spike(
             at=at,
             since=run.at,
@@ -225,13 +234,14 @@ class SpikeWatch:
             after=self._mid,
             move=LOGIT[self._mid] - LOGIT[run.mid],
             deviation=deviation,
-            score=run.total / limit,
+            score=self._score,
             updates=self._number - run.number + 1,
         )
 
     def _clear(self) -> None:
         self._up.total = self._down.total = 0.0
         self._pending = self._standing = 0
+        self._score = 0.0
 
     def _remember(self, at: int, mid: int) -> None:
         seen = self._seen
