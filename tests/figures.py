@@ -18,7 +18,14 @@ from rules.kernel.cross import detect_related, related_sets
 from rules.kernel.endgame import BANDS, BUCKET_NAMES, History
 from rules.kernel.finding import Limits
 from rules.kernel.spike import SpikeParams
-from tests.jumps import at_false_alarms, by_fixed_threshold, planted_jumps, score, watched
+from tests.jumps import (
+    Jumps,
+    at_false_alarms,
+    by_fixed_threshold,
+    planted_jumps,
+    score,
+    watched,
+)
 from tests.related import (
     RATES,
     bracket_markets,
@@ -49,18 +56,22 @@ def spike() -> None:
             alarms = watched(jumps, params)
             each = (time.process_time() - start) / jumps.mids.size * 1e6
             say(f"{name}, seed {seed}: default {score(alarms, jumps)}, {each:.2f} us each")
-            for rule, low, high in (("cusum", 8.0, 40.0), ("fixed", 0.01, 0.4)):
-                at = _cusum(jumps) if rule == "cusum" else _fixed(jumps)
-                threshold, found = at_false_alarms(1e-4, jumps, at, low, high)
-                say(f"    {rule} at {threshold:.3f}: {found}")
+            rules = {
+                "cusum": _cusum(jumps, {}),
+                "cusum, floor of a whole tick": _cusum(jumps, {"floor_ticks": 1.0}),
+                "fixed threshold": lambda cents, jumps=jumps: by_fixed_threshold(
+                    jumps, cents / 100
+                ),
+            }
+            for rule, alarms_at in rules.items():
+                threshold, found = at_false_alarms(1e-4, jumps, alarms_at, 1.0, 40.0)
+                say(f"    {rule} at {threshold:.1f}: {found}")
 
 
-def _cusum(jumps):
-    return lambda threshold: watched(jumps, SpikeParams(threshold=threshold, min_depth_usd=0))
-
-
-def _fixed(jumps):
-    return lambda least: by_fixed_threshold(jumps, least)
+def _cusum(jumps: Jumps, changes: dict) -> Callable:
+    return lambda threshold: watched(
+        jumps, SpikeParams(threshold=threshold, min_depth_usd=0, **changes)
+    )
 
 
 def lp() -> None:

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ValidationError
 from markets.fills import FREE
 from markets.listing import EventTerms, MarketTerms
 from rules.dsl import (
+    DETECTORS,
     Dedupe,
     DutchBookParams,
     DutchBookRule,
     Exclude,
+    ObservedRule,
     Outputs,
     RuleError,
     Scope,
@@ -29,7 +31,15 @@ from rules.dsl import (
     read_rule,
 )
 from rules.kernel.finding import Certificate, Finding, Limits
+from rules.kernel.observed import observed
+from rules.rule_kinds import (
+    EndgameRuleParams,
+    ImbalanceRuleParams,
+    SpikeRuleParams,
+    TrendRuleParams,
+)
 from rules.strict_yaml import MAX_BYTES, read_yaml
+from tests.worlds import market_terms
 
 SHIPPED = Path(__file__).parent.parent / "rules" / "defs"
 MINIMAL = "code: DUTCH_BOOK_DETECT\ntitle: Dutch book\ndetector: dutch_book\n"
@@ -65,6 +75,55 @@ def test_shipped_rule_says_what_the_design_says():
     assert shipped.outputs.level("THIN") == "P2"
     assert shipped.outputs.level("BLOCKED") == "P3"
     assert shipped.enabled
+
+
+def test_every_shipped_rule_is_read_and_only_the_optional_ones_are_off():
+    shipped = {rule.code: rule.enabled for rule in load_dir(SHIPPED)}
+
+    assert shipped == {
+        "DUTCH_BOOK_DETECT": True,
+        "CROSS_MARKET_MISPRICE": True,
+        "SPIKE_DETECT": True,
+        "ENDGAME_SWEEP": True,
+        "ORDER_BOOK_IMBALANCE": False,
+        "TREND_BREAKOUT": False,
+        "TEMPORAL_ARB": False,
+    }
+    assert {rule.detector for rule in load_dir(SHIPPED)} == set(DETECTORS)
+
+
+@pytest.mark.parametrize("shipped", load_dir(SHIPPED), ids=lambda rule: rule.code)
+def test_a_shipped_rule_writes_out_the_defaults(shipped):
+    bare = type(shipped)(code=shipped.code, title=shipped.title, detector=shipped.detector)
+
+    assert shipped.params == bare.params
+    assert parse_rule(shipped.canonical(), source="canonical") == shipped
+
+
+def test_a_release_keeps_the_fingerprint_of_the_rules_that_desks_have():
+    """Versions are found again by it: a new field needs a class that older rules do not have."""
+    shipped = read_rule(SHIPPED / "dutch_book_detect.yaml").definition
+
+    assert shipped.sha256 == "3bb35775999c22528e59d9e4e7a709b2d91514bc2ab2c99acd8945c318b5a885"
+
+
+@pytest.mark.parametrize(
+    "params", [SpikeRuleParams(), EndgameRuleParams(), ImbalanceRuleParams(), TrendRuleParams()]
+)
+def test_the_kernel_and_the_rules_have_the_same_defaults(params):
+    assert params.kernel() == type(params.kernel())()
+
+
+def test_prices_and_counts_reach_the_kernel_in_its_units():
+    text = (
+        "code: SPIKE_DETECT\ntitle: x\ndetector: spike\n"
+        "params: {max_spread: 0.0351, threshold: 30.5, persist_updates: 3, min_liquidity: 200}\n"
+    )
+
+    kernel = parse_rule(text, source="x").params.kernel()
+
+    assert (kernel.max_spread, kernel.threshold) == (351, 30.5)
+    assert (kernel.persist_updates, kernel.min_liquidity) == (3, 200)
 
 
 def test_defaults_are_those_of_the_scan_command():
@@ -358,6 +417,54 @@ def test_score_weighs_the_finding_and_stays_within_0_and_100():
     assert scoring.score(finding(edge_bps="0", profit="0", cost="99999")) == 0
 
 
+# --- what is only observed
+
+SPIKE = "code: SPIKE_DETECT\ntitle: x\ndetector: spike\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("outputs: {OBSERVED: P1}", "4:21: outputs.OBSERVED: must be 'P2' or 'P3', got \"P1\""),
+        ("outputs: {EXECUTABLE: P1}", "4:11: outputs.EXECUTABLE: is not a known key; remove it"),
+        ("scoring: {weights: {edge_bps: 1}}", "4:21: scoring.weights.edge_bps: is not a known key"),
+        ("params: {treshold: 24}", "4:10: params.treshold: is not a known key; write threshold"),
+        ("params: {threshold: 0}", "4:21: params.threshold: "),
+        ("params: {max_spread: 1}", "4:22: params.max_spread: "),
+        ("params: {persist_updates: 2.5}", "4:27: params.persist_updates: must be a whole number"),
+    ],
+)
+def test_an_observation_cannot_be_executable_and_its_numbers_have_bounds(line, problem):
+    (told,) = refusal(f"{SPIKE}{line}\n")
+
+    assert told.startswith(f"rule.yaml:{problem}")
+
+
+def seen(*blocked_by: str, strength: str = "2") -> Finding:
+    return observed(
+        "spike", market_terms(0), facts={}, strength=float(strength), blocked_by=blocked_by
+    )
+
+
+def test_what_is_observed_has_levels_of_its_own():
+    rule = parse_rule(f"{SPIKE}outputs: {{OBSERVED: P2, BLOCKED: P3}}\n", source="x")
+
+    assert isinstance(rule, ObservedRule)
+    assert rule.outputs.level("OBSERVED") == "P2"
+    assert rule.outputs.level_of(seen()) == "P2"
+    assert rule.outputs.level_of(seen("insufficient_data")) == "P3"
+    assert Outputs().level("OBSERVED") == "P3"
+    assert Outputs().level_of(finding(edge_bps="1", profit="1", cost="1")) == "P1"
+
+
+def test_the_score_of_what_is_observed_counts_its_strength():
+    text = f"{SPIKE}scoring: {{base: 40, weights: {{strength: 10}}}}\n"
+    scoring = parse_rule(text, source="x").scoring
+
+    assert scoring.score(seen(strength="1.5")) == 55
+    assert scoring.score(seen(strength="100")) == 100
+
+
 # --- properties
 
 amounts = st.decimals(0, 999_999_999, places=6, allow_nan=False, allow_infinity=False)
@@ -451,15 +558,58 @@ def documented(page: str) -> set[str]:
     return names
 
 
-def test_every_field_is_on_the_page_and_the_page_names_no_other():
-    page = (SHIPPED.parent.parent / "docs" / "rules.md").read_text()
-    fields = {name.removeprefix("params.") for name in leaves(DutchBookRule)}
+PAGE = SHIPPED.parent.parent / "docs" / "rules.md"
 
-    assert documented(page) == fields | {"params"}
+
+def sections() -> dict[str, str]:
+    """Return the page's sections about one detector each, and the rest under ""."""
+    parts = re.split(r"^###? (.+)\n", PAGE.read_text(), flags=re.MULTILINE)
+    found = {"": parts[0]}
+    for title, text in zip(parts[1::2], parts[2::2], strict=True):
+        key = title if title in DETECTORS else ""
+        found[key] = found.get(key, "") + text
+    return found
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_parameter_is_in_its_section_and_the_section_names_no_other(detector):
+    params = DETECTORS[detector].model_fields["params"].annotation
+
+    assert documented(sections()[detector]) == leaves(params)
+
+
+def test_every_other_field_is_on_the_page_and_the_page_names_no_other():
+    fields = {
+        name
+        for schema in DETECTORS.values()
+        for name in leaves(schema)
+        if not name.startswith("params.")
+    }
+
+    assert documented(sections()[""]) == fields | {"params"} | set(DETECTORS)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_the_page_gives_the_defaults_of_every_parameter(detector):
+    params = DETECTORS[detector].model_fields["params"].annotation
+    given = {}
+    for names, defaults in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", sections()[detector], re.M):
+        named = re.findall(r"`([^`]+)`", names)
+        values = [value.strip(" `") for value in defaults.split(",")]
+        given |= dict(zip(named, values * len(named) if len(values) == 1 else values, strict=False))
+
+    for name, info in params.model_fields.items():
+        if name != "kinds":
+            assert given[name] == written(info.default), name
+
+
+def written(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
 
 
 def test_the_example_of_the_page_is_a_rule():
-    page = (SHIPPED.parent.parent / "docs" / "rules.md").read_text()
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
     assert rule(example).scope.exclude.tags == ("sports",)
