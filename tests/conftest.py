@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 # Settings are read once, so this comes before them: nothing of the developer's own desk is used.
@@ -32,6 +33,12 @@ if not RUN_ON:
     TEST["NAME"] = str(settings.MPX_HOME / "tests.sqlite3")
 
 from tests.servers import CannotStart, Postgres, Redis  # noqa: E402
+
+# A machine that is busy with other things generates slowly; that is no fault of a test.
+hypothesis.settings.register_profile(
+    "mpx", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("mpx")
 
 
 def pytest_configure(config: pytest.Config) -> None:
