@@ -12,7 +12,7 @@ import pytest
 
 from rules.kernel.cross import RelatedSet, detect_related, near_miss, related_sets
 from rules.kernel.finding import Finding, Limits, MarketView
-from rules.kernel.known import Contradiction, Order, Partition
+from rules.kernel.known import Contradiction, Order, Partition, known_of
 from rules.kernel.proofs import check, holding, payout, proven
 from rules.kernel.relations import Relation
 from tests.oracle import best_profit
@@ -143,6 +143,29 @@ def test_findings_take_the_optimum_and_prove_it(capital):
     assert len(shares_of_best) > 8
     assert sum(shares_of_best) / len(shares_of_best) > 0.999
     assert min(shares_of_best) > 0.99
+
+
+def test_a_tangle_of_many_markets_is_solved_over_all_its_states():
+    paid = 0
+    for seed in range(250):
+        rng = random.Random(seed)
+        names = [str(100 + number) for number in range(14)]
+        tied = [rel(rng.choice(("exclusive", "implies")), *rng.sample(names, 2)) for _ in range(2)]
+        relations = [*random_relations(rng, names), *tied]
+        try:
+            known = known_of(relations, {})
+        except Contradiction:
+            continue
+        if known.shape is not None or known.count <= 300:
+            continue
+        markets = quoted_near(relations, names, rng, noise=0.04)
+        best = truth(relations, markets)
+        if best > 1:
+            paid += 1
+            (finding,) = look(relations, *markets, limits=ALL)
+            assert float(finding.profit) == pytest.approx(best, rel=0.01), seed
+            assert checks(finding, relations, markets)
+    assert paid > 3
 
 
 def test_a_certificate_that_claims_more_does_not_hold():

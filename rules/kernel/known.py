@@ -5,6 +5,10 @@ The shape decides how the set is looked at. In an `Order` every fact is "a impli
 `Partition` all facts speak of the same literals (exclusive, exhaustive, unions). In
 both the facts describe the possible outcomes completely, mixtures included, so they
 can stand in for a list of states (`detection.md` 2.5).
+
+A set of no shape is looked at over its states. Where there are too many of these its
+facts have to do: what they promise is certain, and all there is in brackets; in a
+tangle of other relations there may be more to gain than they show.
 """
 
 from __future__ import annotations
@@ -27,8 +31,7 @@ from rules.kernel.relations import (
     possible_states,
 )
 
-COUNTED_STATES = 4_096  # a set with more is known by its facts alone
-EXACT_STATES = 512  # a set of no special shape with more is solved by its facts
+COUNTED_STATES = 4_096
 
 States = NDArray[np.int64]  # one row per state: truth of outcome 0 of each member
 
@@ -87,9 +90,7 @@ class Known:
     @property
     def listed(self) -> States | None:
         """The states to solve over, or None where the facts are as good or all there is."""
-        if self.shape is not None or self.states is None or len(self.states) > EXACT_STATES:
-            return None
-        return self.states
+        return None if self.shape is not None else self.states
 
 
 def known_of(relations: Sequence[Relation], terms: Mapping[str, MarketTerms]) -> Known:
