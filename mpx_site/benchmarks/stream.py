@@ -21,7 +21,7 @@ from rules.dsl import DutchBookRule
 from rules.engine import ActiveRule
 from signals.pipeline import Pipeline
 
-CHUNK = 5_000
+CHUNK = 10_000  # long turns: a live process does not start each second with cold caches
 MS = 1_000_000
 FRAME_NS = 5_000  # between two frames by their receive times: a core that is just kept busy
 

@@ -19,7 +19,7 @@ class Command(BaseCommand):
         commands = parser.add_subparsers(dest="bench", required=True)
         streaming = commands.add_parser("stream", help="bytes to findings, one core")
         streaming.add_argument("--books", type=int, default=20_000)
-        streaming.add_argument("--messages", type=int, default=80_000)
+        streaming.add_argument("--messages", type=int, default=120_000)
         scanning = commands.add_parser("scan", help="all markets looked at once")
         scanning.add_argument("--markets", type=int, default=10_000)
         for each in (streaming, scanning):
