@@ -154,6 +154,13 @@ def test_stream_goes_on_without_redis_and_worker(desk: Desk) -> None:
             desk.redis.stop()
         away_since = time.time()
         time.sleep(REDIS_AWAY_SECONDS)
+        # The venue opens something every 15 s or so, not within every few seconds.
+        since = "where opened_at > to_timestamp(%s)"
+        wait_for(
+            lambda: desk.count(f"signals_signal {since}", away_since) > 0,
+            seconds=90,
+            what="a signal while Redis is away",
+        )
         away_until = time.time()
 
         span = "between to_timestamp(%s) and to_timestamp(%s)"
