@@ -68,14 +68,13 @@ def publish(
 
     `source` is the YAML text it was parsed from; `by` is None for files; `at` is now
     unless given. What means the same as an earlier version is that version again. Raises
-    `TextMismatch` if text and definition differ, `RuleError` if the text is broken or
-    its detector does not run.
+    `TextMismatch` if text and definition differ, `RuleError` if the text is broken.
     """
     return _publish(definition, source=source, by=by, at=at or timezone.now()).version
 
 
 def publish_dir(path: Path, *, by: User | None = None, at: datetime | None = None) -> FolderResult:
-    """Publish every good rule of a folder that runs; a broken file stops none of the others."""
+    """Publish every good rule of a folder; a broken file stops none of the others."""
     files, problems = read_dir(path)
     return _publish_files(files, problems, by=by, at=at or timezone.now())
 
@@ -130,8 +129,6 @@ def _publish(
 ) -> Publication:
     if parse_rule(source, source=definition.code) != definition:
         raise TextMismatch(f"the text does not define this {definition.code}")
-    if not definition.runs:
-        raise RuleError([_does_not_run(definition)])
     with transaction.atomic():
         rule = _locked_rule(definition, at=at)
         known = rule.versions.filter(sha256=definition.sha256).first()
@@ -196,17 +193,8 @@ def _publish_files(
     by: User | None,
     at: datetime,
 ) -> FolderResult:
-    done = [
-        _publish(file.definition, source=file.text, by=by, at=at)
-        for file in files
-        if file.definition.runs
-    ]
+    done = [_publish(file.definition, source=file.text, by=by, at=at) for file in files]
     return FolderResult(tuple(done), tuple(problems))
-
-
-def _does_not_run(definition: RuleDefinition) -> Problem:
-    message = f"the detector {definition.detector} is not looked with yet"
-    return Problem(definition.code, 1, 1, "detector", message, "dutch_book")
 
 
 def _readable(rule: Rule) -> EnabledRule | None:

@@ -100,8 +100,6 @@ class DutchBookParams(Part):
 class DutchBookRule(ArbitrageRule):
     """Binary pairs and baskets over the outcomes of one event."""
 
-    runs: ClassVar[bool] = True
-
     detector: Literal["dutch_book"]
     params: DutchBookParams = Field(
         default=DutchBookParams(), description="a mapping", examples=["min_profit_usd: 0.50"]

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -223,8 +223,6 @@ class RuleDefinition(Part):
     Rules are of two sorts: an `ArbitrageRule` finds what pays for certain, an
     `ObservedRule` what is only likely.
     """
-
-    runs: ClassVar[bool] = False  # the engine looks with this detector; else it is not published
 
     code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", min_length=3, max_length=64)] = Field(
         description="capitals, digits and _", examples=["DUTCH_BOOK_DETECT"]
