@@ -230,7 +230,7 @@ def _kill_switch(at: datetime) -> Iterator[Broken]:
 
 def _journal(at: datetime) -> Iterator[Broken]:
     try:
-        length = journal.verify()
+        length = journal.verify_head()
     except journal.ChainBroken as error:
         yield Broken("audit_chain", f"audit:{error.entry_id}", error.reason)
         return
@@ -270,3 +270,4 @@ LOOKS: tuple[Callable[[datetime], Iterator[Broken]], ...] = (
     _journal,
     _signals,
 )
+NAMES = tuple(look.__name__.strip("_") for look in LOOKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -64,6 +65,14 @@ def choice(key: str, *, default: str, among: tuple[str, ...]) -> str:
     if raw not in among:
         raise ImproperlyConfigured(f"{key}={raw!r} must be one of: {', '.join(among)}")
     return raw
+
+
+def refuse_strangers(*prefixes: str, known: Iterable[str]) -> None:
+    """Refuse keys that look like ours and are none: a misspelt limit would not be one."""
+    ours = sorted(name for name in known if name.startswith(prefixes))
+    for key in sorted(os.environ):
+        if key.startswith(prefixes) and key not in ours:
+            raise ImproperlyConfigured(f"{key} is not known here; known: {', '.join(ours)}")
 
 
 def data_source(given: str | None = None) -> str:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.signals import request_started
 from django.db import DatabaseError
-from django.db.models import Count, Max
+from django.db.models import Count, F, Max
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -35,6 +35,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from execution.models import IntentEvent, OrderIntent
 from markets.models import Quote
 from mpx_site import health
 from mpx_site.api_answers import problem_response
@@ -53,12 +54,6 @@ INGEST_LATENCY_MS = Histogram(
     "From asking the venue to having read its answer.",
     ("source",),
     buckets=(5, 10, 25, 50, 100, 250, 500, 1000, 2000),
-    registry=REGISTRY,
-)
-ORDER_INTENTS = Counter(
-    "mpx_order_intents_total",
-    "Order intents that reached a status.",
-    ("status",),
     registry=REGISTRY,
 )
 TELEGRAM_FAILURES = Counter(
@@ -98,6 +93,7 @@ class DeskCollector(Collector):
             return
         try:
             yield from [rule_evaluation(found.pulses), last_tick(Desk(at=found.at)), signals()]
+            yield order_intents()
         except DatabaseError:
             return  # it went away meanwhile; the next scrape says so in mpx_health
 
@@ -128,6 +124,18 @@ def signals() -> Metric:
     family = CounterMetricFamily("mpx_signals", "Signals opened.", labels=("rule",))
     for code, number in Rule.objects.annotate(n=Count("signals")).values_list("code", "n"):
         family.add_metric([code], number)
+    return family
+
+
+def order_intents() -> Metric:
+    """Return how many order intents ever reached each status; the steps are kept for ever."""
+    family = CounterMetricFamily(
+        "mpx_order_intents", "Order intents that reached a status.", labels=("status",)
+    )
+    steps = IntentEvent.objects.filter(kind=F("status"))  # a step is named for where it leads
+    reached = dict(steps.values_list("status").annotate(n=Count("id")))
+    for status in OrderIntent.Status.values:
+        family.add_metric([status.lower()], reached.get(status, 0))
     return family
 
 

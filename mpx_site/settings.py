@@ -30,11 +30,13 @@ EXEC_MAX_CONCURRENT_ORDERS = conf.number("EXEC_MAX_CONCURRENT_ORDERS", default=2
 EXEC_MAX_DAILY_NOTIONAL = conf.money("EXEC_MAX_DAILY_NOTIONAL", default="1000")
 EXEC_SLIPPAGE_BPS = conf.number("EXEC_SLIPPAGE_BPS", default=80, low=0, high=10_000)
 EXEC_MAX_EVENT_EXPOSURE = conf.money("EXEC_MAX_EVENT_EXPOSURE", default="400")
-# One person may propose and approve: for trying the desk out alone. Shown as a badge.
+# One person may propose and approve: for trying the desk out alone. Shown as a badge, and on
+# in `up` unless it is set.
 MPX_SINGLE_OPERATOR = conf.flag("MPX_SINGLE_OPERATOR", default=False)
 # The paper venue: from approval to the first leg's arrival, and from leg to leg.
 PAPER_LATENCY_MS = conf.number("PAPER_LATENCY_MS", default=250, low=0, high=60_000)
 PAPER_LEG_GAP_MS = conf.number("PAPER_LEG_GAP_MS", default=20, low=0, high=10_000)
+conf.refuse_strangers("EXEC_MAX_", "EXEC_SLIPPAGE_", "PAPER_", known=globals())
 
 POLYMARKET_GAMMA_URL = conf.url(
     "POLYMARKET_GAMMA_URL", default="https://gamma-api.polymarket.com", schemes=("http", "https")
@@ -155,7 +157,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "MarketPulse-X",
-    "DESCRIPTION": "Signals and markets of the desk, read-only. See docs/api.md.",
+    "DESCRIPTION": "Signals, markets and orders of the desk. See docs/api.md.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -13,7 +13,9 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from alerts.models import Heartbeat
+from execution import intents
 from mpx_site import health, metrics
+from tests import desk_cast
 from tests.api_cast import NOON, a_market, a_quote, a_rule, a_signal
 
 pytestmark = pytest.mark.django_db
@@ -185,6 +187,21 @@ def test_state_comes_from_the_database(client: Client, settings: Any) -> None:
         ("mpx_rule_eval_ms_count",): 2_000,
         ("mpx_rule_eval_ms_sum",): 300,
     }
+
+
+def test_intents_are_counted_by_each_status_they_reached(client: Client) -> None:
+    desk_cast.prepare()
+    view, signal = desk_cast.basket()
+    desk_cast.show(view)
+    dana, avi = desk_cast.trader(), desk_cast.approver()
+    intent = desk_cast.approved(signal, dana, avi)
+    intents.cancel(intent.pk, by=dana, at=desk_cast.NOW)
+
+    counted = values(scraped(client)["mpx_order_intents"])
+
+    reached = {status for (_, status), count in counted.items() if count == 1}
+    assert reached == {"suggested", "approved", "cancelled"}
+    assert counted["mpx_order_intents_total", "filled"] == 0
 
 
 def test_a_file_name_is_no_label(client: Client, settings: Any) -> None:
