@@ -68,6 +68,17 @@ class Problem:
         subject = f"{self.key}: " if self.key else ""
         return f"{subject}{self.message}; {self.instead}"
 
+    def row(self) -> dict[str, str | int]:
+        """Return it as programs read it."""
+        return {
+            "path": self.source,
+            "line": self.line,
+            "column": self.column,
+            "key": self.key,
+            "message": self.message,
+            "instead": self.instead,
+        }
+
 
 @dataclass(slots=True)
 class Document:

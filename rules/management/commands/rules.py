@@ -1,31 +1,50 @@
-"""Check rule files, publish them, compare them with what runs, list what runs."""
+"""Check rule files, publish them, compare versions, switch rules and roll them back."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
+import getpass
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError
 
 from rules.dsl import RuleError, RuleFile, read_rule
-from rules.load import SHIPPED, Publication, publish_dir
+from rules.load import (
+    SHIPPED,
+    FolderResult,
+    Publication,
+    UnknownRule,
+    UnknownVersion,
+    difference,
+    publish_dir,
+    publish_text,
+    roll_back,
+    rule_of,
+    switch,
+    version_of,
+)
 from rules.models import Rule, RuleVersion
-from rules.strict_yaml import Problem
+from rules.strict_yaml import MAX_BYTES, Problem
 
-NEGATIVE, USAGE, UNREACHABLE = 1, 2, 3
+NEGATIVE, USAGE, UNREACHABLE, MISSING, REFUSED = 1, 2, 3, 4, 5
 EXAMPLES = """examples:
   manage.py rules validate rules/defs/*.yaml
   manage.py rules diff rules/defs/dutch_book_detect.yaml
+  manage.py rules diff DUTCH_BOOK_DETECT 1 2
   manage.py rules load
+  manage.py rules disable SPIKE_DETECT --by alice
+  manage.py rules rollback DUTCH_BOOK_DETECT 1
   manage.py rules list --json
 
-exit codes: 0 ok; 1 a rule is broken, or differs (diff); 2 wrong call; 3 no database"""
+exit codes: 0 ok; 1 a rule is broken, or differs (diff); 2 wrong call; 3 no database;
+4 there is no such rule or version; 5 refused: this release cannot read that version"""
 
 
 class Command(BaseCommand):
@@ -37,19 +56,32 @@ class Command(BaseCommand):
         acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
         validate = acts.add_parser("validate", help="check files; print path:line:col: message")
         validate.add_argument("files", nargs="+", type=Path, metavar="FILE")
-        load = acts.add_parser("load", help="publish the good rules of a folder")
-        load.add_argument("folder", nargs="?", type=Path, default=SHIPPED, metavar="DIR")
-        compare = acts.add_parser("diff", help="compare a file with the current version")
-        compare.add_argument("file", type=Path, metavar="FILE")
+        load = acts.add_parser("load", help="publish a file, or the good rules of a folder")
+        load.add_argument("path", nargs="?", type=Path, default=SHIPPED, metavar="PATH")
+        compare = acts.add_parser("diff", help="compare a file with what runs, or two versions")
+        compare.add_argument("what", metavar="FILE|CODE")
+        compare.add_argument("first", nargs="?", type=int, metavar="FROM")
+        compare.add_argument("second", nargs="?", type=int, metavar="TO", help="else the current")
+        enable = acts.add_parser("enable", help="switch a rule on")
+        disable = acts.add_parser("disable", help="switch a rule off")
+        back = acts.add_parser("rollback", help="make an earlier version current again")
+        for act in (enable, disable, back):
+            act.add_argument("code", metavar="CODE")
+        back.add_argument("number", type=int, metavar="NUMBER")
+        for act in (load, enable, disable, back):
+            act.add_argument("--by", metavar="ACCOUNT", help="else the account of this console")
         listing = acts.add_parser("list", help="list the rules in the database")
-        for act in (validate, load, compare, listing):
+        for act in (validate, load, compare, enable, disable, back, listing):
             act.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, act: str, **options: Any) -> None:
-        acts = {
+        acts: dict[str, Callable[[dict[str, Any]], bool]] = {
             "validate": self.validate,
             "load": self.load,
             "diff": self.diff,
+            "enable": lambda given: self.switch(given, on=True),
+            "disable": lambda given: self.switch(given, on=False),
+            "rollback": self.rollback,
             "list": self.list,
         }
         try:
@@ -57,6 +89,8 @@ class Command(BaseCommand):
         except (OperationalError, ProgrammingError) as error:
             message = f"database: {error}. Is it up, and `manage.py migrate` done?"
             raise CommandError(message, returncode=UNREACHABLE) from error
+        except (UnknownRule, UnknownVersion) as error:
+            raise CommandError(str(error), returncode=MISSING) from error
         if not good:
             sys.exit(NEGATIVE)
 
@@ -72,13 +106,14 @@ class Command(BaseCommand):
         return all(rule for _, rule, _ in results)
 
     def load(self, options: dict[str, Any]) -> bool:
+        path, who = options["path"], _who(options)
         try:
-            result = publish_dir(options["folder"])
+            result = publish_dir(path, **who) if path.is_dir() else _published(path, who)
         except OSError as error:
-            raise _cannot_read(options["folder"], error) from error
+            raise _cannot_read(path, error) from error
         if options["json"]:
             rows = [_publication_row(one) for one in result.publications]
-            problems = [_problem_row(problem) for problem in result.problems]
+            problems = [problem.row() for problem in result.problems]
             self._print_json({"rules": rows, "problems": problems})
         else:
             self._print_lines(result.problems)
@@ -86,7 +121,9 @@ class Command(BaseCommand):
         return not result.problems
 
     def diff(self, options: dict[str, Any]) -> bool:
-        path, rule, problems = _checked(options["file"])
+        if options["first"] is not None:
+            return self._diff_versions(options)
+        path, rule, problems = _checked(Path(options["what"]))
         if rule is None:
             if options["json"]:
                 self._print_json(_file_row(path, rule, problems))
@@ -94,19 +131,54 @@ class Command(BaseCommand):
                 self._print_lines(problems)
             return False
         current = _current(rule.definition.code)
-        lines = _difference(current, rule)
+        lines = difference(current, rule.definition, name=str(path))
+        return self._tell_difference(rule.definition.code, current, lines, options)
+
+    def _diff_versions(self, options: dict[str, Any]) -> bool:
+        rule = rule_of(options["what"])
+        first = version_of(rule, options["first"])
+        number = options["second"]
+        second = rule.current if number is None else version_of(rule, number)
+        lines = difference(first, second or first)
+        return self._tell_difference(rule.code, first, lines, options)
+
+    def _tell_difference(
+        self,
+        code: str,
+        before: RuleVersion | None,
+        lines: tuple[str, ...],
+        options: dict[str, Any],
+    ) -> bool:
         if options["json"]:
-            self._print_json(
-                {
-                    "code": rule.definition.code,
-                    "current": current.number if current else None,
-                    "same": not lines,
-                    "diff": lines,
-                }
-            )
+            number = before.number if before else None
+            self._print_json({"code": code, "current": number, "same": not lines, "diff": [*lines]})
         else:
-            self._print_lines(lines or [f"{current}: the same"])
+            self._print_lines(lines or [f"{before}: the same"])
         return not lines
+
+    def switch(self, options: dict[str, Any], *, on: bool) -> bool:
+        rule = rule_of(options["code"])
+        changed = switch(rule, on=on, **_who(options))
+        if options["json"]:
+            self._print_json({"code": rule.code, "enabled": on, "changed": changed})
+        else:
+            word = "on" if on else "off"
+            told = f"switched {word}" if changed else f"was {word} already"
+            self._print_lines([f"{rule.code}: {told}"])
+        return True
+
+    def rollback(self, options: dict[str, Any]) -> bool:
+        rule = rule_of(options["code"])
+        try:
+            done = roll_back(rule, number=options["number"], **_who(options))
+        except RuleError as error:
+            raise CommandError(str(error), returncode=REFUSED) from error
+        if options["json"]:
+            self._print_json(_publication_row(done))
+        else:
+            told = "was current already" if done.change == "unchanged" else "is current again"
+            self._print_lines([f"{done.version} {told}"])
+        return True
 
     def list(self, options: dict[str, Any]) -> bool:
         rules = list(Rule.objects.select_related("current").order_by("code"))
@@ -124,6 +196,28 @@ class Command(BaseCommand):
     def _print_lines(self, lines: Iterable[object]) -> None:
         for line in lines:
             self.stdout.write(str(line))
+
+
+def _who(options: dict[str, Any]) -> dict[str, Any]:
+    """Return who acts and when, as `rules.load` takes it."""
+    by = _account(options["by"]) if options["by"] else None
+    return {"by": by, "actor": f"console:{getpass.getuser()}", "at": datetime.now(UTC)}
+
+
+def _account(name: str) -> User:
+    account = User.objects.filter(username=name, is_active=True).first()
+    if account is None:
+        raise CommandError(f"There is no active account {name}.", returncode=USAGE)
+    return account
+
+
+def _published(path: Path, who: dict[str, Any]) -> FolderResult:
+    try:
+        with path.open("rb") as file:
+            done = publish_text(file.read(MAX_BYTES + 1), name=str(path), **who)
+    except RuleError as error:
+        return FolderResult((), error.problems)
+    return FolderResult((done,), ())
 
 
 def _checked(path: Path) -> tuple[Path, RuleFile | None, tuple[Problem, ...]]:
@@ -144,32 +238,13 @@ def _current(code: str) -> RuleVersion | None:
     return rule.current if rule else None
 
 
-def _difference(current: RuleVersion | None, file: RuleFile) -> list[str]:
-    """Compare what both mean, defaults written out: comments and layout are no difference."""
-    before = current.canonical.splitlines() if current else []
-    after = file.definition.canonical().splitlines()
-    name = str(current) if current else f"{file.definition.code} (not published)"
-    return list(difflib.unified_diff(before, after, name, str(file.path), lineterm=""))
-
-
-def _problem_row(problem: Problem) -> dict[str, Any]:
-    return {
-        "path": problem.source,
-        "line": problem.line,
-        "column": problem.column,
-        "key": problem.key,
-        "message": problem.message,
-        "instead": problem.instead,
-    }
-
-
 def _file_row(path: Path, rule: RuleFile | None, problems: Iterable[Problem]) -> dict[str, Any]:
     return {
         "path": str(path),
         "ok": rule is not None,
         "code": rule.definition.code if rule else None,
         "sha256": rule.definition.sha256 if rule else None,
-        "problems": [_problem_row(problem) for problem in problems],
+        "problems": [problem.row() for problem in problems],
     }
 
 
