@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.db import models
 from django.db.models import F, Q
 
+from markets import near_models as near_models
 from markets import relation_models as relation_models
 from markets.groups import Leg, Legs, legs_of
 
