@@ -186,9 +186,17 @@ class Recording:
         self.problems = problems or Problems()
         self.truncated = False
         self.header = _header(path)
+        self._under: _File | None = None
+        self._past = 0  # bytes of the parts before the one at hand
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the last pass has come, in bytes of the files."""
+        return self._past + (self._under.position if self._under else 0)
 
     def __iter__(self) -> Iterator[Frame]:
         self.truncated = False
+        self._past, self._under = 0, None
         parts = {1: self.path, **self._later()}
         following: set[int] = set()  # connections
         last = 0
@@ -198,6 +206,7 @@ class Recording:
                 yield from _cut_off(following, last)
             whole = False
             file = self._part(number, parts.get(number), last)
+            self._past, self._under = self.bytes_read, file
             for frame in file or ():
                 last = frame.t
                 _follow(following, frame)
@@ -257,7 +266,15 @@ class _File:
         self.path = path
         self.problems = problems
         self.truncated = False
+        self._raw: IO[bytes] | None = None
         self._last = last  # time of the frame before, unix ns
+
+    @property
+    def position(self) -> int:
+        """Bytes read of the file so far."""
+        if self._raw is None:
+            return 0
+        return self.path.stat().st_size if self._raw.closed else self._raw.tell()
 
     def __iter__(self) -> Iterator[Frame]:
         number = 0
@@ -276,7 +293,8 @@ class _File:
 
     def lines(self) -> Iterator[bytes]:
         try:
-            with _open(self.path) as file:
+            with self.path.open("rb") as raw, _unpacked(self.path, raw) as file:
+                self._raw = raw
                 for line in file:
                     if line.endswith(b"\n") or _is_object(line):
                         yield line
@@ -291,10 +309,10 @@ class _File:
         )
 
 
-def _open(path: Path) -> IO[bytes]:
+def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return path.open("rb")
+        return gzip.open(raw, "rb")  # type: ignore[return-value]
+    return raw
 
 
 def _header(path: Path) -> dict[str, Any]:
