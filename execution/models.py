@@ -15,6 +15,9 @@ from markets.models import Event, Market
 from signals.models import Signal
 
 
+MICRO = Decimal("0.000001")
+
+
 class NeverChanges(Exception):
     """A row of an append-only table was about to be changed or deleted."""
 
@@ -68,7 +71,7 @@ class IntentQuerySet(models.QuerySet["OrderIntent"]):
 
     def notional(self) -> Decimal:
         total: Decimal | None = self.aggregate(total=Sum("notional"))["total"]
-        return total or Decimal(0)
+        return (total or Decimal(0)).quantize(MICRO)  # SQLite adds up in floats
 
 
 class OrderIntent(models.Model):

@@ -27,7 +27,7 @@ from execution.holdings import (
     worst_loss,
     worst_value,
 )
-from execution.models import OrderIntent, PositionEntry
+from execution.models import IntentLeg, OrderIntent, PositionEntry
 from markets.fills import FREE, Fee, fee_charged
 from markets.models import Event, Market, Outcome, Quote
 from risk.checks import Exposure
@@ -150,6 +150,15 @@ def exposures(
     for market in markets.order_by("id"):
         found.setdefault(_group_key(market), market)
     return tuple(_exposure(market, added, without) for market in found.values())
+
+
+def open_exposures() -> tuple[Exposure, ...]:
+    """Return what can be lost in each event that money is in, the most first."""
+    held = PositionEntry.objects.order_by().values_list("market", flat=True).distinct()
+    waiting = IntentLeg.objects.filter(intent__status="APPROVED").values_list("market", flat=True)
+    found = exposures({*held, *waiting}, added=ZERO)
+    at_risk = (each for each in found if each.held)
+    return tuple(sorted(at_risk, key=lambda each: (-each.held, each.event)))
 
 
 def _exposure(market: Market, added: Decimal, without: int | None) -> Exposure:

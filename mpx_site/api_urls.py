@@ -7,7 +7,8 @@ from django.urls import path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import IsAuthenticated
 
-from mpx_site import api, api_seed, health, metrics
+from mpx_site import api, api_execution, api_rules, api_seed, health, metrics
+from mpx_site import api_seed_execution as seed_desk
 
 docs = SpectacularSwaggerSplitView.as_view(
     url_name="schema", template_name="mpx_site/api_docs.html"
@@ -18,11 +19,34 @@ urlpatterns = [
     path("v1/signals/<str:key>", api.SignalByKey.as_view(), name="api-signal"),
     path("v1/markets", api.Markets.as_view(), name="api-markets"),
     path("v1/markets/<str:market_id>", api.MarketById.as_view(), name="api-market"),
+    path("v1/intents", api_execution.Intents.as_view(), name="api-intents"),
+    path("v1/intents/preview", api_execution.Preview.as_view(), name="api-intent-preview"),
+    path("v1/intents/<int:intent_id>", api_execution.IntentById.as_view(), name="api-intent"),
+    path("v1/intents/<int:intent_id>/approve", api_execution.Approve.as_view()),
+    path("v1/intents/<int:intent_id>/reject", api_execution.Reject.as_view()),
+    path("v1/intents/<int:intent_id>/cancel", api_execution.Cancel.as_view()),
+    path("v1/intents/<int:intent_id>/revise", api_execution.Revise.as_view()),
+    path("v1/positions", api_execution.PositionList.as_view(), name="api-positions"),
+    path("v1/risk", api_execution.RiskNow.as_view(), name="api-risk"),
+    path("v1/risk/kill-switch", api_execution.Switch.as_view(), name="api-kill-switch"),
+    path("v1/rules", api_rules.Rules.as_view(), name="api-rules"),
+    path("v1/rules/validate", api_rules.ValidateRule.as_view(), name="api-rule-validate"),
+    path("v1/rules/<str:code>", api_rules.RuleByCode.as_view(), name="api-rule"),
+    path("v1/rules/<str:code>/diff", api_rules.RuleDiff.as_view(), name="api-rule-diff"),
+    path("v1/rules/<str:code>/enable", api_rules.EnableRule.as_view(), name="api-rule-enable"),
+    path("v1/rules/<str:code>/disable", api_rules.DisableRule.as_view(), name="api-rule-disable"),
+    path(
+        "v1/rules/<str:code>/rollback", api_rules.RollBackRule.as_view(), name="api-rule-rollback"
+    ),
     path("v1/<path:rest>", api.NoSuchPath.as_view()),
     path("healthz", health.Health.as_view(), name="api-health"),
     path("markets", api_seed.SeedMarkets.as_view(), name="seed-markets"),
     path("markets/<str:market_id>", api_seed.SeedMarketById.as_view(), name="seed-market"),
+    path("rules", api_rules.SeedRules.as_view(), name="seed-rules"),
     path("signals", api_seed.SeedSignals.as_view(), name="seed-signals"),
+    path("execution/intent", seed_desk.SeedIntent.as_view(), name="seed-intent"),
+    path("execution/confirm/<int:intent_id>", seed_desk.SeedConfirm.as_view()),
+    path("execution/intents", seed_desk.SeedIntents.as_view(), name="seed-intents"),
     path(
         "schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="schema"
     ),

@@ -165,6 +165,10 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "MarketState": "markets.models.Market.State",
         "SignalStatus": "signals.models.Signal.Status",
+        "IntentStatus": "execution.models.OrderIntent.Status",
+        "LegState": "execution.models.IntentLeg.State",
+        "BreakerState": "risk.models.Breaker.State",
+        "SeedIntentStatus": "mpx_site.api_seed_execution.STATUSES",
         "SeedMarketStatus": "mpx_site.api_seed.STATUSES",
         "ComponentState": "mpx_site.health.STATES",
         "HealthStatus": "mpx_site.health.STATUSES",
