@@ -11,9 +11,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import hypothesis
 import pytest
+import pytest_django
 
 # Settings are read once, so this comes before them: nothing of the developer's own desk is used.
 RUN_ON = os.environ.get("MPX_TEST_RUN_ON", "")  # the database of the second run
@@ -25,12 +27,16 @@ if not WORKER:  # a worker has what we set here
 os.environ["DATABASE_URL"] = RUN_ON
 os.environ["POSTGRES_HOST"] = os.environ["REDIS_URL"] = ""
 
-from django.conf import settings  # noqa: E402  (see above)
+from django.apps import apps  # noqa: E402  (see above)
+from django.conf import settings  # noqa: E402
 
 TEST = settings.DATABASES["default"].setdefault("TEST", {})
 if not RUN_ON:
     # A file, as on a desk: threads wait for each other there, in memory they would fail.
     TEST["NAME"] = str(settings.MPX_HOME / "tests.sqlite3")
+
+from django.core import serializers  # noqa: E402
+from django.db import models  # noqa: E402
 
 from tests.servers import CannotStart, Postgres, Redis  # noqa: E402
 
@@ -99,3 +105,54 @@ def redis_url() -> Iterator[str]:
         pytest.skip(f"no Redis for tests: {missing}; or set MPX_TEST_REDIS_URL")
     yield server.url
     server.stop()
+
+
+# What `flush` makes anew by itself, with other numbers.
+MADE_BY_DJANGO = ("contenttypes.ContentType", "auth.Permission")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The rows that migrations leave: in their order as JSON, and one model that has some."""
+
+    rows: str
+    sentinel: type[models.Model]
+
+
+@pytest.fixture(scope="session")
+def seeds(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Seeds:
+    with django_db_blocker.unblock():
+        managers = [model._default_manager for model in _seedable()]
+        seeded = [manager for manager in managers if manager.exists()]
+        rows = serializers.serialize(
+            "json",
+            (row for manager in seeded for row in manager.order_by("pk")),
+            use_natural_foreign_keys=True,
+        )
+    return Seeds(rows, seeded[-1].model)
+
+
+def _seedable() -> list[type[models.Model]]:
+    """Return the models of the database in an order in which their rows can be inserted."""
+    configs = [(config, None) for config in apps.get_app_configs()]
+    ordered = serializers.sort_dependencies(configs, allow_cycles=True)
+    return [
+        model
+        for model in ordered
+        if model._meta.label not in MADE_BY_DJANGO and model._meta.managed and not model._meta.proxy
+    ]
+
+
+@pytest.fixture(autouse=True)
+def seeded_rows(request: pytest.FixtureRequest) -> None:
+    """Put back what migrations had written and a transactional test has flushed."""
+    wanted = [name for name in ("transactional_db", "db") if name in request.fixturenames]
+    if not wanted and not request.node.get_closest_marker("django_db"):
+        return
+    for name in wanted[:1]:
+        request.getfixturevalue(name)
+    seeds: Seeds = request.getfixturevalue("seeds")
+    if seeds.sentinel._default_manager.exists():
+        return
+    for row in serializers.deserialize("json", seeds.rows):
+        row.save()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib import admin
 from django.db import models, transaction
 from django.test import Client
@@ -53,12 +51,6 @@ PROGRAMS_ROWS = (
     TermsChange,
 )
 LOGIN_QUERIES = 2  # session and user
-
-
-@pytest.fixture(autouse=True)
-def schedule(db: None) -> None:
-    """Put back the rows of the migration, which tests that flush the database take away."""
-    import_module("mpx_site.migrations.0001_schedule").install(apps, None)
 
 
 @pytest.fixture

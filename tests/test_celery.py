@@ -39,12 +39,6 @@ schedule = import_module("mpx_site.migrations.0001_schedule")
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture(autouse=True)
-def seeded(db: None) -> None:
-    """Put back what a test that empties the tables took away."""
-    schedule.install(apps, None)
-
-
 def job(name: str) -> PeriodicTask:
     return PeriodicTask.objects.get(name=name)
 

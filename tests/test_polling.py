@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from importlib import import_module
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.apps import apps
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
@@ -692,8 +690,6 @@ def test_first_sweep_after_a_pause_closes_nothing(desk):
 
 
 def test_both_jobs_are_in_the_schedule_and_expire_in_their_period():
-    import_module("mpx_site.migrations.0002_poll_and_sweep").install(apps, None)
-
     jobs = PeriodicTask.objects.filter(name__in=["poll-books", "sweep-signals"])
 
     assert {job.task for job in jobs} == {tasks.poll_books.name, tasks.sweep.name}
