@@ -7,14 +7,12 @@ after every restart.
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Iterator
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.signals import request_started
 from django.db import DatabaseError
@@ -39,6 +37,7 @@ from execution.models import IntentEvent, OrderIntent
 from markets.models import Quote
 from mpx_site import health
 from mpx_site.api_answers import problem_response
+from mpx_site.api_token import is_the_token, token_sent
 from mpx_site.portal.desk import Desk, Pulse
 from rules.models import Rule
 
@@ -47,7 +46,6 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # set: the counters of all processes on this host
-NO_TOKENS = frozenset({"", "change-me"})
 
 INGEST_LATENCY_MS = Histogram(
     "mpx_ingest_latency_ms",
@@ -179,8 +177,5 @@ def _is_local(request: HttpRequest) -> bool:
 
 
 def _has_token(request: HttpRequest) -> bool:
-    if settings.ADMIN_API_TOKEN in NO_TOKENS:
-        return False
-    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    sent = request.headers.get("X-API-Key", bearer)
-    return hmac.compare_digest(sent.encode(), settings.ADMIN_API_TOKEN.encode())
+    sent = token_sent(request)
+    return sent is not None and is_the_token(sent)

@@ -426,6 +426,7 @@ def _readable(rule: Rule) -> EnabledRule | None:
 def _current_then_older(rule: Rule) -> Iterator[RuleVersion]:
     if rule.current is None:
         return
+    rule.current.rule = rule  # so that its name costs no query
     yield rule.current
     yield from rule.versions.filter(number__lt=rule.current.number).order_by("-number")
 
