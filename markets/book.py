@@ -8,12 +8,14 @@ so applying a frame twice is harmless.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Literal
+from typing import Any, Literal
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.listing import MarketTerms
-from markets.polymarket.wire import Change, Message, Row, book_hash, last_stamp
+from markets.polymarket.wire import Change, Delta, Message, Row, book_hash, last_stamp
 
 NO_BID = 0
 NO_ASK = PRICE_ONE
@@ -27,6 +29,11 @@ PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range
 _PRICE = {text: p for p, text in enumerate(PRICE_TEXT)}
 _LEVEL = {text: p for text, p in _PRICE.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
+_OPPOSITE = {"BUY": "SELL", "SELL": "BUY"}
+_MIRROR_TEXT = {text: PRICE_TEXT[PRICE_ONE - p] for text, p in _LEVEL.items()}
+
+# Sizes from 1 share up to a trillion, a comma after each.
+_PLAIN_SIZES = re.compile(r"(?:[1-9][0-9]{0,11}+(?:\.[0-9]++)?,)++").fullmatch
 
 Stamp = tuple[str, str, str]  # token, hash, venue time in ms
 Answered = Literal["healed", "agreed", "doubted", "drifted", "ignored"]
@@ -41,7 +48,30 @@ class BadValue(Exception):
         self.value = value
 
 
-class Book:
+class _Touched:
+    """What most frames read and write, side by side in memory: a subclass's slots come after."""
+
+    __slots__ = (
+        "ask",
+        "asks",
+        "bid",
+        "bids",
+        "evaluable",
+        "group",
+        "hot",
+        "leg",
+        "moved",
+        "received",
+        "snapshot_at",
+        "split",
+        "stamp",
+        "state_note",
+        "token0",
+        "token1",
+    )
+
+
+class Book(_Touched):
     """Both ladders of one market and how far they can be trusted.
 
     `bid` and `ask` are the touch of outcome 0 (`NO_BID`, `NO_ASK` when the
@@ -57,32 +87,16 @@ class Book:
     """
 
     __slots__ = (
-        "ask",
-        "asks",
-        "bid",
-        "bids",
         "condition_id",
         "conn",
         "doubt",
         "epoch",
-        "evaluable",
-        "group",
-        "hot",
         "last_trade_price",
-        "leg",
         "market_id",
         "min_order_size",
-        "moved",
         "neg_risk",
         "offline",
-        "received",
-        "snapshot_at",
-        "split",
-        "stamp",
-        "state_note",
         "tick_size",
-        "token0",
-        "token1",
         "unproven",
         "verified",
         "version",
@@ -113,9 +127,11 @@ class Book:
         self.conn: int | None = None  # the connection that its frames come by
         self.offline = False  # that connection is cut
         self.doubt = ""  # venue time of an answer that was newer than what we hold
-        self.waiting: list[tuple[Message, bytes]] | None = None  # changes before the snapshot
+        self.waiting: list[tuple[Delta | Message, bytes]] | None = (
+            None  # changes before the snapshot
+        )
         self.epoch = 0  # grows with every snapshot that ended a gap
-        self.group: object = None  # what the engine watches it for
+        self.group: Any = None  # what the engine watches it for
         self.leg = 0
         self.moved = False  # its top changed since it was last taken (see `Books.take_moved`)
         self.hot = False  # whoever watches it wants every change, not only of the touch
@@ -202,7 +218,7 @@ class Book:
             bids, asks = asks, bids
         return (max(bids, default=NO_BID), min(asks, default=NO_ASK)) == (self.bid, self.ask)
 
-    def _wait(self, message: Message, body: bytes) -> bool:
+    def _wait(self, message: Delta | Message, body: bytes) -> bool:
         """Keep a change for the snapshot to come, the newest ones if there are too many."""
         self.waiting = [*(self.waiting or ())[-MAX_WAITING:], (message, body)]
         return False
@@ -235,7 +251,7 @@ class Book:
         self.stamp = (message.asset_id, message.hash, message.timestamp)
         self.received = received
 
-    def change(self, message: Message, received: int, body: bytes) -> bool:
+    def change(self, message: Delta | Message, received: int, body: bytes) -> bool:
         """Apply the entries of one price_change; both outcomes' entries say the same thing.
 
         Return whether the touch, or whether it may be evaluated, is another now.
@@ -245,39 +261,49 @@ class Book:
             return self._wait(message, body)
         if self.snapshot_at and self._older(message.timestamp):
             return False
-        bids, asks, token0 = self.bids, self.asks, self.token0
+        entries: Sequence[Change] | None = message.price_changes
+        if entries is None:
+            raise BadValue("price_changes", "")
+        bids, asks, token = self.bids, self.asks, self.token0
+        if len(entries) == 2:
+            first, second = entries
+            if (
+                first.size == second.size
+                and first.asset_id == token
+                and second.asset_id == self.token1
+                and _MIRROR_TEXT.get(first.price) == second.price
+                and _OPPOSITE.get(first.side) == second.side
+            ):
+                entries = (first,)  # the other says the same of the other outcome
         best_bid, best_ask = self.bid, self.ask
         change = None
-        price, size, buys = -1, "", False
-        for change in message.price_changes or ():
-            level = _LEVEL.get(change.price) or _level(change.price)
-            if change.asset_id == token0:
-                price, size, token = level, change.size, token0
-                buys = change.side == "BUY"
-            elif change.asset_id == (token := self.token1):
-                level = PRICE_ONE - level
-                if level == price and change.size == size and (change.side == "SELL") is buys:
-                    continue  # the other half of the entry before it
-                price, size = level, change.size
-                buys = change.side == "SELL"
+        for change in entries:
+            price, size = _LEVEL.get(change.price) or _level(change.price), change.size
+            if change.asset_id == self.token0:
+                token, buys = self.token0, change.side == "BUY"
+            elif change.asset_id == self.token1:
+                price, token, buys = PRICE_ONE - price, self.token1, change.side == "SELL"
             else:
                 raise BadValue("asset_id", change.asset_id)
-            if not buys and change.side not in ("BUY", "SELL"):
+            if not buys and change.side not in _OPPOSITE:
                 raise BadValue("side", change.side)
-            if buys:
-                if size == "0" or _is_zero(size):
+            try:
+                gone = not LEAST_SIZE <= float(size) < MAX_SIZE and _is_zero(size)
+            except ValueError:
+                raise BadValue("size", size) from None
+            if gone:
+                if buys:
                     if bids.pop(price, None) is not None and price == best_bid:
                         best_bid = max(bids, default=NO_BID)
-                else:
-                    bids[price] = size
-                    if price > best_bid:
-                        best_bid = price
-                    # A price has one side: an order may take a level whole and rest there with
-                    # what is left, which the venue tells by this one entry.
-                    if price >= best_ask and asks.pop(price, None) is not None:
-                        best_ask = min(asks, default=NO_ASK)
-            elif size == "0" or _is_zero(size):
-                if asks.pop(price, None) is not None and price == best_ask:
+                elif asks.pop(price, None) is not None and price == best_ask:
+                    best_ask = min(asks, default=NO_ASK)
+            # A price has one side: an order may take a level whole and rest there with
+            # what is left, which the venue tells by this one entry.
+            elif buys:
+                bids[price] = size
+                if price > best_bid:
+                    best_bid = price
+                if price >= best_ask and asks.pop(price, None) is not None:
                     best_ask = min(asks, default=NO_ASK)
             else:
                 asks[price] = size
@@ -286,18 +312,17 @@ class Book:
                 if price <= best_bid and bids.pop(price, None) is not None:
                     best_bid = max(bids, default=NO_BID)
         if change is None:
-            if message.price_changes is None:
-                raise BadValue("price_changes", "")
             return False
         # Every frame of a same-millisecond batch states the touch after the whole batch.
         bid, ask = _PRICE.get(change.best_bid, NO_BID), _PRICE.get(change.best_ask, NO_ASK)
-        if token is not token0:
+        if token is not self.token0:
             bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
-        same = best_bid == self.bid and best_ask == self.ask
-        self.bid, self.ask = best_bid, best_ask
+        moved = best_bid != self.bid or best_ask != self.ask
+        if moved:
+            self.bid, self.ask = best_bid, best_ask
         self.stamp = body
         split = (bid != best_bid or ask != best_ask) and not self._states_no_more(change, token)
-        if same and split is self.split:
+        if not moved and split is self.split:
             return False
         self.split, self.received = split, received
         self.evaluable = not split and best_bid < best_ask
@@ -392,12 +417,11 @@ def _ladder(rows: list[Row] | None, prices: dict[str, int]) -> dict[int, str]:
         return {}
     try:
         ladder = {prices[row.price]: row.size for row in rows}
-        sizes = tuple(map(float, ladder.values()))
-    except (KeyError, ValueError):
+    except KeyError:
         return _odd_ladder(rows, prices)
-    if min(sizes) >= LEAST_SIZE and sum(sizes) < MAX_SIZE:  # a NaN makes the sum fail this
-        return ladder
-    return _odd_ladder(rows, prices)
+    # One search is cheaper than a float of each; what is below 1 share is for the other reader.
+    sizes = ",".join(ladder.values())
+    return ladder if _PLAIN_SIZES(f"{sizes},") else _odd_ladder(rows, prices)
 
 
 def _odd_ladder(rows: list[Row], prices: dict[str, int]) -> dict[int, str]:
@@ -436,6 +460,7 @@ def _level(text: str) -> int:
 
 
 def _is_zero(size: str) -> bool:
+    """Say whether a level is gone; raise `BadValue` for what is no size."""
     try:
         value = float(size)
     except ValueError:

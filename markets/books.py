@@ -10,11 +10,10 @@ from markets.book import BadValue, Book
 from markets.gaps import Break
 from markets.listing import MarketTerms
 from markets.polymarket import wire
-from markets.polymarket.wire import Message
+from markets.polymarket.wire import Delta, Message
 from markets.problems import Problems
 
 PROVE_LOOKS, PROVE_HASHES = 200, 8  # books passed and hashes made at a time
-SAMPLE_EVERY = 500  # frames between two looks for fields we do not know
 NONE: tuple[Book, ...] = ()
 _NAMES = re.compile(rb"0x[0-9a-f]{62,64}|[0-9]{20,78}")  # condition and token ids
 
@@ -30,7 +29,6 @@ class Books:
         self.moved: list[Book] = []  # since they were last taken
         self.breaks: list[Break] = []
         self._turn: list[Book] = []  # still to be proven in this round
-        self.frames = 0
         self._conn: int | None = None  # where the frame at hand came from
         self.on_listing: Callable[[str, bytes, int], None] | None = None
 
@@ -64,18 +62,38 @@ class Books:
         These are the ones whose touch or state is another now, and those that
         somebody wants to see at every change (`Book.hot`).
         """
-        self.frames += 1
+        try:
+            decoded = wire.decode_deltas(body)
+        except wire.DECODE_ERRORS:
+            decoded = None
+        if type(decoded) is Delta and decoded.event_type == "price_change":
+            book = self.by_market.get(decoded.market)
+            if book is not None:
+                touched = self._changed(book, decoded, body, received)
+                return NONE if touched is None else (touched,)
         self._conn = conn
-        if not self.frames % SAMPLE_EVERY:
-            self._look_for_unknown_fields(body, received)
+        return self._feed_any(body, received)
+
+    def _changed(
+        self, book: Book, delta: Delta | Message, body: bytes, received: int
+    ) -> Book | None:
+        try:
+            if not book.change(delta, received, body):
+                return book if book.hot else None
+        except BadValue as error:
+            return self._refused(book, error, body, received)
+        if not book.moved:
+            book.moved = True
+            self.moved.append(book)
+        return book
+
+    def _feed_any(self, body: bytes, received: int) -> Sequence[Book]:
         try:
             decoded = wire.decode_frame(body)
         except wire.DECODE_ERRORS:
             return self._feed_piecewise(body, received)
-        if type(decoded) is Message:
-            book = self._apply(decoded, body, received)
-            return (book,) if book is not None else NONE
-        return _distinct(self._apply(each, body, received) for each in decoded)
+        messages = (decoded,) if isinstance(decoded, Message) else decoded
+        return _distinct(self._apply(each, body, received) for each in messages)
 
     def answer(self, body: bytes, received: int, conn: int | None = None) -> Sequence[Book]:
         """Take a `/books` or `/book` answer: heal with it, or check against it.
@@ -201,17 +219,19 @@ class Books:
         book = self.by_market.get(message.market)
         if book is None:
             return self._not_about_a_book(message, body, received)
+        if message.event_type == "price_change":
+            return self._changed(book, message, body, received)
         try:
-            if message.event_type == "price_change":
-                moved = book.change(message, received, body)
-            else:
-                moved = self._rarer(message, book, body, received)
+            moved = self._rarer(message, book, body, received)
         except BadValue as error:
-            self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
-            return self._distrust(book, received)
+            return self._refused(book, error, body, received)
         if moved:
             return self._moved(book)
         return book if book.hot else None
+
+    def _refused(self, book: Book, error: BadValue, body: bytes, received: int) -> Book:
+        self._note("bad_value", received, subject=book.market_id, detail=str(error), body=body)
+        return self._distrust(book, received)
 
     def take_moved(self) -> list[Book]:
         """Hand over the books whose top changed since the last call."""
@@ -290,7 +310,8 @@ class Books:
         book.received = received
         return self._moved(book)
 
-    def _look_for_unknown_fields(self, body: bytes, received: int) -> None:
+    def look_for_unknown_fields(self, body: bytes, received: int) -> None:
+        """Count the fields of a frame that no decoder of ours reads; for a sample of frames."""
         try:
             names = wire.unknown_fields(body)
         except wire.DECODE_ERRORS:

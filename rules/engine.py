@@ -115,12 +115,13 @@ class Watch:
             gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
         else:
             cost, gain = self.unseen[leg], 0.0
-        self.total += cost - self.costs[leg]
-        self.gain += gain - self.gains[leg]
-        self.costs[leg], self.gains[leg] = cost, gain
+        costs, gains = self.costs, self.gains
+        self.total += cost - costs[leg]
+        self.gain += gain - gains[leg]
+        costs[leg], gains[leg] = cost, gain
         self.updates += 1
         if self.updates % REFRESH == 0:
-            self.total, self.gain = sum(self.costs), sum(self.gains)
+            self.total, self.gain = sum(costs), sum(gains)
         self._heat()
 
     def release(self) -> None:
@@ -260,17 +261,19 @@ class Engine:
 
     def look(self, books: Iterable[Book], *, at: int) -> list[Sighting]:
         """Return what is seen on every watch that these books changed."""
-        due: dict[str, Watch] = {}
+        due: dict[str, Watch] | None = None
         for book in books:
             watch = book.group
-            if isinstance(watch, Watch):
-                watch.take(book)
-                if watch.hot:
-                    due[watch.subject] = watch
-                    watch.hot_since = watch.hot_since or at
-                else:
-                    watch.hot_since = 0
-        if not due:
+            if watch is None:
+                continue
+            watch.take(book)
+            if watch.hot:
+                due = due or {}
+                due[watch.subject] = watch
+                watch.hot_since = watch.hot_since or at
+            else:
+                watch.hot_since = 0
+        if due is None:
             return []
         return [seen for watch in due.values() for seen in self.look_at(watch, at=at)]
 

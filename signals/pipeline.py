@@ -49,20 +49,19 @@ class Pipeline:
         """Take one frame, in order of receive time."""
         self.frames += 1
         t = self.last_frame_at = frame.t
-        gone = self.advance(t) if t >= self.episodes.due else []
+        gone = self.advance(t) if t >= self.episodes.due else None
         if t >= self._prove_at:
             self._prove_at = t + PROVE_EVERY_NS
-            self.books.prove_some()
-        if frame.ch == "gamma":
-            return self._listing_frame(frame, gone)
+            self._examine(frame)
         if frame.ch == "ws" and frame.req is None:
             touched = self.books.feed(frame.body, t, frame.conn)
+        elif frame.ch == "gamma":
+            return self._listing_frame(frame, gone or [])
         else:
             touched = self._rarer(frame)
-        sightings = self.engine.look(touched, at=t) if touched else ()
-        if not sightings:
-            return Step(tuple(gone)) if gone else NOTHING
-        return Step((*gone, *self._told(self.episodes.take(sightings, at=t))))
+        if touched and (sightings := self.engine.look(touched, at=t)):
+            return Step((*(gone or ()), *self._told(self.episodes.take(sightings, at=t))))
+        return Step(tuple(gone)) if gone else NOTHING
 
     def advance(self, t: int) -> list[SignalChange]:
         """Let time pass to `t` (unix ns) without a frame; say what is due by then."""
@@ -71,6 +70,12 @@ class Pipeline:
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
         """Close all open episodes at the time of the last frame, as a replay would."""
         return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
+
+    def _examine(self, frame: Frame) -> None:
+        """Do now and then what is too dear for every frame."""
+        self.books.prove_some()
+        if frame.ch == "ws" and frame.req is None:
+            self.books.look_for_unknown_fields(frame.body, frame.t)
 
     def _rarer(self, frame: Frame) -> Sequence[Book]:
         """Take a connection's opening or closing, or a REST answer about books."""

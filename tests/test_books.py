@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from markets.book import Book
-from markets.books import SAMPLE_EVERY, Books
+from markets.books import Books
 from markets.fills import PRICE_ONE
 from markets.listing import MarketTerms
 from markets.problems import Problem, Problems
@@ -290,12 +290,12 @@ def test_an_empty_array_says_nothing(books: Books) -> None:
     assert not books.problems.drain()
 
 
-def test_unknown_fields_are_noticed_now_and_then(books: Books) -> None:
+def test_unknown_fields_are_counted(books: Books) -> None:
     event = {**change(), "colour": "red"}
     event["price_changes"][0]["shade"] = "dark"
 
-    for number in range(SAMPLE_EVERY):
-        books.feed(encoded(event), number)
+    books.feed(encoded(event), 5)
+    books.look_for_unknown_fields(encoded(event), 5)
 
     found = {(problem.reason, problem.subject) for problem in books.problems.drain()}
     assert found == {
@@ -307,8 +307,8 @@ def test_unknown_fields_are_noticed_now_and_then(books: Books) -> None:
 
 def test_looking_for_unknown_fields_survives_what_cannot_be_read(books: Books) -> None:
     for body in UNREADABLE.values():
-        books.frames = SAMPLE_EVERY - 1
         books.feed(body, 5)
+        books.look_for_unknown_fields(body, 5)
 
     subjects = {problem.subject for problem in books.problems.drain()}
     assert subjects == {"", "price_change.price_changes.sise"}

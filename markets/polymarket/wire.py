@@ -65,6 +65,15 @@ class Message(msgspec.Struct, gc=False):
     version: str = ""
 
 
+class Delta(msgspec.Struct, gc=False):
+    """The fields of a `Message` that a price_change has: nineteen of twenty are one."""
+
+    event_type: str = ""
+    market: str = ""
+    timestamp: str = ""
+    price_changes: list[Change] | None = None
+
+
 class StampedChange(msgspec.Struct, frozen=True, gc=False):
     asset_id: str
     hash: str = ""
@@ -198,6 +207,7 @@ DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 UNREADABLE = "unreadable"  # stands for a hash that no book can have
 
 decode_frame = msgspec.json.Decoder(Message | list[Message]).decode
+decode_deltas = msgspec.json.Decoder(Delta | list[Delta]).decode
 decode_message = msgspec.json.Decoder(Message).decode
 decode_stamps = msgspec.json.Decoder(Stamped | list[Stamped]).decode
 split_frame = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,11 +38,10 @@ def run(*, books: int, messages: int) -> dict[str, object]:
     rss_mb = _measured_memory(made)
     pipeline = loaded(made)
     first, second = _halves(made.messages)
-    now = [START_MS * MS]
+    clock = count(START_MS * MS, FRAME_NS)
 
     def own(body: bytes) -> None:
-        now[0] += FRAME_NS
-        pipeline.feed(Frame(now[0], "ws", body, 1))
+        pipeline.feed(Frame(next(clock), "ws", body, 1))
 
     _settle_memory()
     orjson_s, own_s = _in_turns(orjson.loads, own, first)
