@@ -106,7 +106,9 @@ def rows() -> dict[str, Any]:
         "points": list(SignalPoint.objects.order_by("id").values_list("at", "change", "profit")),
         "feed": list(FeedEntry.objects.order_by("id").values_list("kind", "at")),
         "audit": list(
-            AuditEntry.objects.filter(kind__startswith="signal").values_list("kind", "at")
+            AuditEntry.objects.filter(kind__startswith="signal")
+            .order_by("id")
+            .values_list("kind", "at")
         ),
         "outbox": list(OutboxEntry.objects.order_by("id").values_list("key", "state", "reason")),
     }
