@@ -77,13 +77,13 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "rest_framework",
+    "mpx_site",  # first of ours: its commands win over those that they extend
     "alerts",
     "markets",
     "rules",
     "signals",
     "risk",
     "execution",
-    "mpx_site",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -196,6 +196,12 @@ LOGGING = {
 
 TICKS_KEPT_DAYS = conf.number("TICKS_KEPT_DAYS", default=7)
 WATCH_TOKENS = conf.number("WATCH_TOKENS", default=2_000, low=2)  # that the stream follows
+
+# The stream keeps what it receives, for what-ifs over the last hours; 0 hours: it keeps nothing.
+MPX_KEEP_DIR = Path(conf.text("MPX_KEEP_DIR", str(MPX_HOME / "kept")))
+MPX_KEEP_HOURS = conf.number("MPX_KEEP_HOURS", default=24, low=0, high=8_760)
+MPX_KEEP_MB = conf.number("MPX_KEEP_MB", default=2_048, low=16)
+MPX_RECORDINGS = Path(conf.text("MPX_RECORDINGS", str(MPX_HOME / "recordings")))
 
 # Celery is a trigger, never the truth: the reasons are in reference/operations.md D1.6.
 CELERY_BROKER_URL = REDIS_URL or "memory://"

@@ -29,7 +29,7 @@ from markets.fills import PRICE_ONE
 from markets.frames import Frame
 from markets.polymarket.wire import last_stamp
 from markets.problems import Problems
-from markets.recording import NotARecording, Recording, RecordingWriter
+from markets.recording import NotARecording, Recording, RecordingWriter, later_parts
 from signals.pipeline import Pipeline, Step
 
 log = logging.getLogger(__name__)
@@ -474,49 +474,49 @@ def coverage(folder: Path, *, since: int) -> Coverage | None:
     return Coverage(first, max(ends), covered, len(found), sum(span.size for span in found))
 
 
-class Break:
-    """Between two frames of a `Reading`: what follows begins anew, from nothing."""
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """In a `Reading`: what follows begins anew, from nothing. `header` is its recording's."""
 
-
-BREAK = Break()
+    header: dict[str, Any]
 
 
 @dataclass(slots=True)
 class Reading:
     """Recordings one after the other. Spans that continue each other give one stretch of frames.
 
-    Iterating gives frames, and `BREAK` where what follows has to be replayed on
-    its own. `share` says how much of the bytes has been read.
+    Iterating gives a `Beginning` and frames, for each stretch; none at all if
+    nothing could be read. `share` says how much of the bytes has been read.
     """
 
     paths: tuple[Path, ...]
     problems: Problems = field(default_factory=Problems)
-    read: int = 0  # bytes of the files before the one at hand
-    total: int = 0
+    total: int = 0  # bytes
+    _past: int = 0  # bytes of the files before the one at hand
     _now: Recording | None = None
 
     def __post_init__(self) -> None:
-        self.total = sum(path.stat().st_size for path in self.paths)
+        self.total = sum(map(_whole_size, self.paths))
 
     @property
     def share(self) -> float:
         """From 0 to 1."""
         under = self._now.bytes_read if self._now else 0
-        return min((self.read + under) / max(self.total, 1), 1.0)
+        return min((self._past + under) / max(self.total, 1), 1.0)
 
-    def __iter__(self) -> Iterator[Frame | Break]:
+    def __iter__(self) -> Iterator[Frame | Beginning]:
         before: dict[str, Any] | None = None
-        for number, path in enumerate(self.paths):
+        for path in self.paths:
             recording = self._opened(path)
             if recording is None:
                 before = None
                 continue
             kept = _kept(recording)
             continues = before is not None and _continues(kept, before)
-            if number and not continues:
-                yield BREAK
+            if not continues:
+                yield Beginning(recording.header)
             whole = yield from self._frames(recording, kept["state_frames"] if continues else 0)
-            self.read += recording.bytes_read
+            self._past += recording.bytes_read
             self._now = None
             before = kept if whole else None
 
@@ -542,6 +542,15 @@ class Reading:
 
     def _note(self, path: Path, error: Exception) -> None:
         self.problems.note("recording", "unreadable", at=0, subject=path.name, detail=str(error))
+
+
+def _whole_size(path: Path) -> int:
+    """Return the bytes of a recording with its parts; 0 if it is gone."""
+    try:
+        parts = () if Span.named(path) else later_parts(path).values()
+        return sum(part.stat().st_size for part in (path, *parts))
+    except FileNotFoundError:
+        return 0
 
 
 def kept_reading(found: Iterable[Span]) -> Reading:

@@ -10,6 +10,7 @@ from django.db.models.functions import TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
+from signals import whatif_models as whatif_models
 
 
 class SignalQuerySet(models.QuerySet["Signal"]):

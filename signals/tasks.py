@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from datetime import datetime
 
 from celery import shared_task
@@ -13,7 +15,7 @@ from alerts import journal
 from markets import lease
 from markets.connections import drop_dead_connections
 from markets.models import Lease
-from signals import polling, store
+from signals import polling, store, whatif_runs
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,42 @@ def sweep(**_: object) -> int:
             log.warning("signals.lost closed=%d", closed)
         journal.beat(WORKER, at=at, progress=int(at.timestamp()), lost_signals=closed)
     return closed
+
+
+_children: list[subprocess.Popen[bytes]] = []  # of this process; asked so that none stays a zombie
+
+
+@shared_task(soft_time_limit=20, time_limit=25)
+def run_waiting_whatifs(**_: object) -> str:
+    """Start the next what-if in a process of its own; say which. End those that have died.
+
+    It reads as fast as it can for minutes, which would hold up whoever shares its process.
+    """
+    drop_dead_connections()
+    at = timezone.now()
+    _children[:] = [child for child in _children if child.poll() is None]
+    died = whatif_runs.fail_silent(at=at)
+    if died:
+        log.warning("whatif.died count=%d", died)
+    run = whatif_runs.claim(at=at)
+    if run is None:
+        return "nothing waits"
+    try:
+        _children.append(start_whatif(run.pk))
+    except OSError as error:
+        whatif_runs.fail_unstarted(run.pk, reason=f"It could not be started: {error}")
+        raise
+    return f"started {run.pk}"
+
+
+def start_whatif(run_id: int) -> subprocess.Popen[bytes]:
+    """Start `manage.py run_whatif`; return its process without waiting for it."""
+    manage = settings.BASE_DIR / "manage.py"
+    return subprocess.Popen(  # noqa: S603 - our own program and a number
+        [sys.executable, str(manage), "run_whatif", str(run_id)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _last_sweep() -> datetime | None:

@@ -26,10 +26,10 @@ NOTHING = Decimal(0)
 
 # Bins are the same for every run, so that two runs can be compared by eye.
 BPS: Final = tuple(map(Decimal, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)))
-STRENGTH: Final = tuple(Decimal(n) / 100 for n in (5, 10, 20, 50, *(100 * bps for bps in BPS)))
-SECONDS: Final = tuple(
-    Decimal(ms) / 1_000
-    for ms in (100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4, 6e4, 12e4, 3e5, 6e5, 18e5, 36e5)
+STRENGTH: Final = (*(Decimal(n) / 100 for n in (5, 10, 20, 50)), *BPS)
+SECONDS: Final = (
+    *(Decimal(tenths) / 10 for tenths in (1, 2, 5)),
+    *map(Decimal, (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600)),
 )
 
 T = TypeVar("T")
@@ -160,13 +160,15 @@ class WhatIf:
         candidate: ActiveRule,
         live: ActiveRule | None,
         *,
-        confirm_terms: bool = False,
         since: int = 0,
     ) -> None:
-        """`live` is None where no version of the rule is published yet."""
-        self._confirm_terms = confirm_terms
+        """`live` is None where no version of the rule is published yet.
+
+        What had ended before `since` (unix ns) is left out.
+        """
         self._sides = [Tally(rule, since=since) for rule in (candidate, live) if rule]
-        self._pipelines = self._begun()
+        self._pipelines: list[tuple[Tally, Pipeline]] = []
+        self.begin()
         self._told: dict[str, int] = {}  # frames of the desk's own knowledge, by request
         self.frames = 0
         self.first_at = 0  # unix ns
@@ -185,10 +187,15 @@ class WhatIf:
             if changes:
                 tally.take(changes)
 
-    def cut(self) -> None:
-        """What comes next does not continue what came: both begin anew."""
+    def begin(self, *, confirm_terms: bool = False) -> None:
+        """Begin anew: what comes next does not continue what came.
+
+        `confirm_terms` as it was where the frames were recorded (`rules.engine.Engine`).
+        """
         self._stop()
-        self._pipelines = self._begun()
+        self._pipelines = [
+            (tally, Pipeline((tally.rule,), confirm_terms=confirm_terms)) for tally in self._sides
+        ]
 
     def finish(self) -> Outcome:
         """End what is open, and compare."""
@@ -202,12 +209,6 @@ class WhatIf:
             last_at=self.last_at,
             told=dict(self._told),
         )
-
-    def _begun(self) -> list[tuple[Tally, Pipeline]]:
-        return [
-            (tally, Pipeline((tally.rule,), confirm_terms=self._confirm_terms))
-            for tally in self._sides
-        ]
 
     def _stop(self) -> None:
         for tally, pipeline in self._pipelines:
