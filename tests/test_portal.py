@@ -54,7 +54,7 @@ def rows_of(response: HttpResponse) -> list[str]:
 
 
 def address_of(route: URLPattern) -> str:
-    arguments = {"key": "abc", "market_id": "1"}
+    arguments = {"key": "abc", "market_id": "1", "code": "X_1"}
     wanted = {name: arguments[name] for name in route.pattern.converters}
     return reverse(route.name or "", kwargs=wanted)
 

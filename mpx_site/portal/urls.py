@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from mpx_site.portal import views
+from mpx_site.portal import rules_views, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -15,6 +15,11 @@ urlpatterns = [
     path("signals/", views.signals, name="signals"),
     path("signals/rows/", views.signal_rows, name="signal-rows"),
     path("signals/<slug:key>/", views.signal, name="signal"),
+    path("rules/", rules_views.rules, name="rules"),
+    path("rules/<str:code>/", rules_views.rule, name="rule"),
+    path("rules/<str:code>/enable/", rules_views.enable, name="rule-enable"),
+    path("rules/<str:code>/disable/", rules_views.disable, name="rule-disable"),
+    path("rules/<str:code>/back/", rules_views.back, name="rule-back"),
     path("markets/", views.markets, name="markets"),
     path("markets/<str:market_id>/", views.market, name="market"),
 ]
