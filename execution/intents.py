@@ -158,6 +158,11 @@ def recheck(intent: OrderIntent, *, at: datetime) -> Verdict:
     )
 
 
+def foresee(intent: OrderIntent, *, by: User, at: datetime) -> Verdict:
+    """Judge what an approval by a person would be told now. Changes nothing."""
+    return _first_of_approval(intent, by, shown=intent.plan_hash) + recheck(intent, at=at)
+
+
 # --- steps of people -----------------------------------------------------------------
 
 
@@ -389,16 +394,7 @@ def _approve(policy: Policy, *, intent_id: int, by: User, at: datetime, shown: s
     kill = killswitch.locked()
     breakers.watch_data(age_seconds=data_age(at), limit_seconds=DATA_LATE_SECONDS, at=at)
     intent = _locked(intent_id)
-    who, single = by.get_username(), bool(settings.MPX_SINGLE_OPERATOR)
-    proposer = intent.proposer.get_username()
-    first = Verdict(
-        (
-            _may(by, "approve_intent"),
-            status_is(intent.status, allowed=[Status.SUGGESTED.value]),
-            four_eyes(proposer=proposer, approver=who, single_operator=single),
-            plan_is(shown=shown, held=intent.plan_hash),
-        )
-    )
+    first = _first_of_approval(intent, by, shown=shown)
     if not first.ok:
         changes = _since(intent, shown) if "PLAN" in first.names else ()
         return _refused(intent, "approval_refused", by, at, first, changes)
@@ -416,6 +412,20 @@ def _approve(policy: Policy, *, intent_id: int, by: User, at: datetime, shown: s
     if not verdict.ok:
         return _refused(intent, "approval_refused", by, at, verdict)
     return _approved(intent, verdict, by=by, at=at, bounds=bounds)
+
+
+def _first_of_approval(intent: OrderIntent, by: User, *, shown: str) -> Verdict:
+    """Ask what does not depend on the market: who, in which state, which plan."""
+    who, single = by.get_username(), bool(settings.MPX_SINGLE_OPERATOR)
+    proposer = intent.proposer.get_username()
+    return Verdict(
+        (
+            _may(by, "approve_intent"),
+            status_is(intent.status, allowed=[Status.SUGGESTED.value]),
+            four_eyes(proposer=proposer, approver=who, single_operator=single),
+            plan_is(shown=shown, held=intent.plan_hash),
+        )
+    )
 
 
 def _approved(

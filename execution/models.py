@@ -14,7 +14,6 @@ from execution.plans import Plan, read_plan
 from markets.models import Event, Market
 from signals.models import Signal
 
-
 MICRO = Decimal("0.000001")
 
 

@@ -9,23 +9,9 @@ from decimal import Decimal
 from execution import positions
 from execution.models import OrderIntent
 from risk import killswitch, limits
-from risk.checks import LABELS, Exposure, Kill
+from risk.checks import Exposure, Kill
+from risk.limits import label_of as label_of  # pages name limits by it too
 from risk.models import THE_ROW, Breaker, Policy, PolicyChange
-
-# The check that holds an order to each limit: its words are the limit's words.
-CHECK_OF = {
-    "order_notional": "ORDER_NOTIONAL",
-    "concurrent_orders": "CONCURRENT_ORDERS",
-    "daily_notional": "DAILY_NOTIONAL",
-    "event_exposure": "EVENT_EXPOSURE",
-    "slippage_bps": "SLIPPAGE",
-    "book_age_ms": "BOOK_AGE",
-    "signal_age_seconds": "SIGNAL_AGE",
-    "intent_ttl_seconds": "INTENT_TTL",
-    "min_annualised_pct": "MIN_RETURN",
-    "depth_share": "DEPTH",
-}
-OTHER_LABELS = {"fill_seconds": "Time to fill"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +75,7 @@ def _limits(exposures: tuple[Exposure, ...], at: datetime) -> tuple[LimitNow, ..
         LimitNow(
             name=name,
             label=label_of(name),
-            meaning=meaning_of(name),
+            meaning=limits.meaning_of(name),
             allowed=Decimal(getattr(bounds, name)),
             policy=_own(getattr(policy, name)),
             ceiling=limit.range()[1],
@@ -98,15 +84,6 @@ def _limits(exposures: tuple[Exposure, ...], at: datetime) -> tuple[LimitNow, ..
         )
         for name, limit in limits.LIMITS.items()
     )
-
-
-def label_of(name: str) -> str:
-    """Return what people call a limit."""
-    return LABELS[CHECK_OF[name]] if name in CHECK_OF else OTHER_LABELS[name]
-
-
-def meaning_of(name: str) -> str:
-    return str(getattr(Policy._meta.get_field(name), "help_text", ""))
 
 
 def _own(value: Decimal | int | None) -> Decimal | None:

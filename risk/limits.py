@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from alerts import journal
-from risk.checks import Bounds, Verdict, four_eyes, permitted, status_is
+from risk.checks import LABELS, Bounds, Verdict, four_eyes, permitted, status_is
 from risk.locking import NoPolicy, in_turn
 from risk.models import THE_ROW, Policy, PolicyChange
 
@@ -49,6 +49,33 @@ LIMITS: Mapping[str, Limit] = {
     "min_annualised_pct": Limit("down", Decimal, high=Decimal(100_000)),
     "depth_share": Limit("up", Decimal, low=Decimal("0.01"), high=Decimal(1)),
 }
+
+
+# The check that holds an order to each limit: its name is the limit's name too.
+CHECK_OF = {
+    "order_notional": "ORDER_NOTIONAL",
+    "concurrent_orders": "CONCURRENT_ORDERS",
+    "daily_notional": "DAILY_NOTIONAL",
+    "event_exposure": "EVENT_EXPOSURE",
+    "slippage_bps": "SLIPPAGE",
+    "book_age_ms": "BOOK_AGE",
+    "signal_age_seconds": "SIGNAL_AGE",
+    "min_annualised_pct": "MIN_RETURN",
+}
+OTHER_LABELS = {
+    "intent_ttl_seconds": "Time to approve",
+    "fill_seconds": "Time to fill",
+    "depth_share": "Depth counted on",
+}
+
+
+def label_of(name: str) -> str:
+    """Return what people call a limit."""
+    return LABELS[CHECK_OF[name]] if name in CHECK_OF else OTHER_LABELS[name]
+
+
+def meaning_of(name: str) -> str:
+    return str(getattr(Policy._meta.get_field(name), "help_text", ""))
 
 
 class BadLimit(Exception):

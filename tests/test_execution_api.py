@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -36,6 +36,7 @@ from tests.test_api import assert_fits, strict_schema
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 LATER = NOW + timedelta(seconds=1)
+ANY_ROLE = "viewer analyst trader approver admin"
 ROLES = ("none", "viewer", "analyst", "trader", "approver", "admin")
 
 
@@ -288,12 +289,12 @@ def test_what_is_not_there_is_404(dana, avi) -> None:
 
 # method, path, body, and who may do it; everybody else is refused with 403
 MATRIX = (
-    ("get", "/api/v1/intents", None, "viewer analyst trader approver admin"),
-    ("get", "/api/v1/intents/{id}", None, "viewer analyst trader approver admin"),
-    ("get", "/api/v1/positions", None, "viewer analyst trader approver admin"),
-    ("get", "/api/v1/risk", None, "viewer analyst trader approver admin"),
-    ("get", "/api/execution/intents", None, "viewer analyst trader approver admin"),
-    ("post", "/api/v1/intents/preview", {"signal": "{other}"}, "viewer analyst trader approver admin"),
+    ("get", "/api/v1/intents", None, ANY_ROLE),
+    ("get", "/api/v1/intents/{id}", None, ANY_ROLE),
+    ("get", "/api/v1/positions", None, ANY_ROLE),
+    ("get", "/api/v1/risk", None, ANY_ROLE),
+    ("get", "/api/execution/intents", None, ANY_ROLE),
+    ("post", "/api/v1/intents/preview", {"signal": "{other}"}, ANY_ROLE),
     ("post", "/api/v1/intents", {"signal": "{other}"}, "trader"),
     ("post", "/api/execution/intent", {"signal_id": "{other_id}"}, "trader"),
     ("post", "/api/v1/intents/{id}/revise", {}, ""),  # only its proposer
