@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from mpx_site.portal import rules_views, views
+from mpx_site.portal import rules_views, views, whatif_views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -20,6 +20,18 @@ urlpatterns = [
     path("rules/<str:code>/enable/", rules_views.enable, name="rule-enable"),
     path("rules/<str:code>/disable/", rules_views.disable, name="rule-disable"),
     path("rules/<str:code>/back/", rules_views.back, name="rule-back"),
+    path("rules/<slug:code>/what-if/", whatif_views.what_if, name="rule-what-if"),
+    path("rules/<slug:code>/what-if/<int:run_id>/", whatif_views.run, name="rule-what-if-run"),
+    path(
+        "rules/<slug:code>/what-if/<int:run_id>/progress/",
+        whatif_views.progress,
+        name="rule-what-if-progress",
+    ),
+    path(
+        "rules/<slug:code>/what-if/<int:run_id>/cancel/",
+        whatif_views.cancel,
+        name="rule-what-if-cancel",
+    ),
     path("markets/", views.markets, name="markets"),
     path("markets/<str:market_id>/", views.market, name="market"),
 ]
