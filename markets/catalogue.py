@@ -16,6 +16,7 @@ from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.listing import BadListing, EventTerms, MarketTerms
 from markets.models import Event, Market, Outcome, TermsChange
 from markets.problems import Problems
+from markets.relation_changes import invalidate_changed
 from markets.ticks import quarantine
 
 Values = dict[str, Any]
@@ -70,7 +71,8 @@ CENT, RATE = Decimal("0.01"), Decimal("0.000001")
 class Written:
     """How many rows one write wrote. `unchanged` counts markets, `changes` rows of history.
 
-    `refused` are markets that cannot be stored beside the others.
+    `refused` are markets that cannot be stored beside the others. `differing` are those of
+    which something else than figures changed: what is known of them may not hold any more.
     """
 
     events: int = 0
@@ -79,6 +81,7 @@ class Written:
     unchanged: int = 0
     changes: int = 0
     refused: tuple[BadListing, ...] = ()
+    differing: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> int:
@@ -88,9 +91,11 @@ class Written:
 def store(events: Iterable[EventTerms], *, seen_at: datetime) -> int:
     """Write what is new or different and return how many rows that were.
 
-    What cannot be stored goes to the quarantine.
+    What cannot be stored goes to the quarantine; relations that rested on what
+    is different now are taken out of use.
     """
     written = write(events, seen_at=seen_at)
+    invalidate_changed(written.differing, at=seen_at)
     problems = Problems()
     for bad in written.refused:
         at = int(seen_at.timestamp()) * 10**9
@@ -116,7 +121,13 @@ def write(events: Iterable[EventTerms], *, seen_at: datetime) -> Written:
     _upsert(Event, {key: wanted[key] for key in changed}, _EVENT_FIELDS, seen_at)
     whole_before = frozenset(key for key in known if listed[key].complete)
     markets = _write_markets(listed, old_events=whole_before, seen_at=seen_at)
-    return replace(markets, events=len(changed), refused=tuple(refused))
+    renamed = {market.market_id for key in changed for market in listed[key].markets}
+    return replace(
+        markets,
+        events=len(changed),
+        refused=tuple(refused),
+        differing=markets.differing | renamed,
+    )
 
 
 def unlist(market_ids: Sequence[str], *, at: datetime) -> int:
@@ -231,7 +242,28 @@ def _write_markets(
         outcomes=outcomes,
         unchanged=len(terms) - len(changed),
         changes=len(history),
+        differing=_differing(changed, known, gone, history),
     )
+
+
+_FIGURES = frozenset({"liquidity", "volume"})
+
+
+def _differing(
+    changed: Mapping[str, Values],
+    known: Mapping[str, Values],
+    gone: Iterable[tuple[str, str, str, str]],
+    history: Iterable[TermsChange],
+) -> frozenset[str]:
+    """Return the markets that are new, gone or of which more than figures has changed."""
+    told = {
+        pk
+        for pk, values in changed.items()
+        if pk not in known
+        or any(known[pk][name] != value for name, value in values.items() if name not in _FIGURES)
+    }
+    swapped = {each.market_id for each in history if each.field == Field.OUTCOMES}
+    return frozenset(told | swapped | {pk for _, pk, _, _ in gone})
 
 
 def _known_markets(ids: Iterable[str]) -> dict[str, Values]:

@@ -11,7 +11,7 @@ from markets.models import Market
 from markets.related import is_contradicted
 from markets.relation_models import Relation, RelationMember
 from markets.relation_rows import fingerprint_of, members_of, refresh, tell, type_of
-from markets.texts import chunks, store_texts, texts_in
+from markets.texts import RulesText, chunks, store_texts, texts_in
 from markets.wordings import Stated, stated_of
 
 State = Relation.State
@@ -21,12 +21,17 @@ FINISHED = (Market.State.RESOLVED, Market.State.CLOSED)
 def note_listing(page: object, market_ids: Iterable[str], *, at: datetime) -> tuple[int, ...]:
     """Keep the rules' texts of a decoded Gamma answer and invalidate what it changes.
 
-    To be called after `catalogue.store`, with the ids of the answer's markets; returns
-    the relations that it took out of use.
+    To be called after `catalogue.write`, with the ids of the answer's markets that
+    differ; returns the relations that it took out of use.
     """
-    texts = list(texts_in(page))
-    store_texts(texts, at=at)
-    return invalidate_changed({*market_ids, *(text.market_id for text in texts)}, at=at)
+    return note_texts(texts_in(page), market_ids, at=at)
+
+
+def note_texts(
+    texts: Iterable[RulesText], market_ids: Iterable[str] = (), *, at: datetime
+) -> tuple[int, ...]:
+    """Keep rules' texts and invalidate what they, or these markets, change; return its ids."""
+    return invalidate_changed({*market_ids, *store_texts(texts, at=at)}, at=at)
 
 
 def invalidate_changed(market_ids: Iterable[str] | None, *, at: datetime) -> tuple[int, ...]:
@@ -63,26 +68,19 @@ def differences(relation: Relation, stated: Mapping[str, Stated]) -> list[str]:
 
 
 def _touched(market_ids: Iterable[str] | None) -> set[int]:
-    live = (State.PROPOSED, State.APPROVED)
-    rows = list(
-        RelationMember.objects.filter(relation__state__in=live).values_list(
-            "relation_id", "market_id", "market__event_id"
-        )
-    )
+    members = RelationMember.objects.filter(relation__state__in=(State.PROPOSED, State.APPROVED))
     if market_ids is None:
-        return {pk for pk, _, _ in rows}
-    changed = set(market_ids)
-    moved = _events_with(changed, {event for _, _, event in rows if event})
-    return {pk for pk, market, event in rows if market in changed or event in moved}
-
-
-def _events_with(changed: set[str], events: set[str]) -> set[str]:
-    """Return those of the events that one of the changed markets belongs to."""
-    found: set[str] = set()
-    for some in chunks(sorted(events)):
-        rows = Market.objects.filter(event_id__in=some).values_list("pk", "event_id")
-        found |= {str(event) for pk, event in rows if pk in changed}
-    return found
+        return set(members.values_list("relation_id", flat=True))
+    touched: set[int] = set()
+    if not members.exists():
+        return touched
+    for some in chunks(sorted(set(market_ids))):
+        # Two queries instead of one with "or", which would read all members.
+        events = Market.objects.filter(pk__in=some, event__isnull=False).values("event_id")
+        siblings = members.filter(market__event_id__in=events.distinct())
+        touched.update(members.filter(market_id__in=some).values_list("relation_id", flat=True))
+        touched.update(siblings.values_list("relation_id", flat=True))
+    return touched
 
 
 def _take_out(relation_ids: Sequence[int], *, at: datetime) -> list[int]:

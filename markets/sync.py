@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import DataError, IntegrityError, OperationalError
@@ -26,6 +26,9 @@ from markets.clob_listing import as_gamma, is_clob_page
 from markets.connections import drop_dead_connections
 from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.models import Market, SyncRun
+from markets.relation_changes import invalidate_changed, note_listing
+
+T = TypeVar("T")
 
 AT_ONCE = 500  # markets written in one transaction: others get their turn between
 ASKED_AT_ONCE = 100  # ids in one question to the venue
@@ -51,6 +54,7 @@ class SyncResult:
     `repeated` markets told of again; `stored` are the rows written for them.
     `rejected` are objects that could not be stored, by reason; `vanished` the
     markets that were not listed any more, by what asking for them by id gave.
+    `invalidated` counts relations that rested on something that is different now.
     """
 
     kind: str
@@ -63,6 +67,7 @@ class SyncResult:
     changes: int
     rejected: Mapping[str, int]
     vanished: Mapping[str, int]
+    invalidated: int = 0
 
     def __str__(self) -> str:
         told = (
@@ -70,7 +75,9 @@ class SyncResult:
             f"{self.stored} rows stored, {self.unchanged} markets unchanged, "
             f"{sum(self.rejected.values())} objects rejected"
         )
-        return f"{told}, {sum(self.vanished.values())} markets vanished" if self.vanished else told
+        gone = f", {sum(self.vanished.values())} markets vanished" if self.vanished else ""
+        out = f", {self.invalidated} relations invalidated" if self.invalidated else ""
+        return told + gone + out
 
 
 class Tally:
@@ -85,6 +92,7 @@ class Tally:
         self.rejected: Counter[str] = Counter()
         self.vanished: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._differing: set[str] = set()  # on the page at hand
 
     def result(self) -> SyncResult:
         counts = self._counts
@@ -99,6 +107,7 @@ class Tally:
             changes=counts["changes"],
             rejected=dict(self.rejected),
             vanished=dict(self.vanished),
+            invalidated=counts["invalidated"],
         )
 
     def take(self, body: bytes) -> None:
@@ -109,8 +118,12 @@ class Tally:
         """Store what a page tells for the first time in this pass."""
         drop_dead_connections()
         self._counts["pages"] += 1
+        self._differing.clear()
         for group in _groups(self._fresh(self.read(page))):
             self._write(group)
+        self._counts["invalidated"] += len(
+            _once_more(lambda: note_listing(page, self._differing, at=self.at))
+        )
 
     def decoded(self, body: bytes) -> object:
         """Return the page, or an empty one where the body is none; that is counted."""
@@ -149,6 +162,7 @@ class Tally:
                 others.append(replace(event, markets=tuple(kept)))
         settled = catalogue.settle(found, at=self.at)
         self.markets |= found.keys()
+        self._differing |= {pk for pk, payout in found.items() if payout is not None}
         self._counts.update(stored=settled, unchanged=len(found) - settled)
         return tuple(others)
 
@@ -161,6 +175,7 @@ class Tally:
     def gone(self, market_ids: Sequence[str], *, called: str) -> None:
         self.vanished[called] += len(market_ids)
         self._counts["stored"] += catalogue.unlist(market_ids, at=self.at)
+        self._counts["invalidated"] += len(invalidate_changed(market_ids, at=self.at))
 
     def _reason(self, bad: BadListing) -> str:
         """Name a reason without the value at fault, so that equal ones count together."""
@@ -183,7 +198,7 @@ class Tally:
     def _write(self, events: tuple[EventTerms, ...]) -> None:
         """Write events together; what the database refuses is found by writing them apart."""
         try:
-            written = _patiently(events, self.at)
+            written = _once_more(lambda: catalogue.write(events, seen_at=self.at))
         except (DataError, IntegrityError, ValueError, OverflowError) as error:
             if len(events) == 1:
                 self.markets -= {market.market_id for market in events[0].markets}
@@ -194,18 +209,19 @@ class Tally:
             return
         self.markets -= {bad.market_id for bad in written.refused}
         self.reject(written.refused)
+        self._differing |= written.differing
         self._counts.update(
             stored=written.rows, unchanged=written.unchanged, changes=written.changes
         )
 
 
-def _patiently(events: tuple[EventTerms, ...], at: datetime) -> catalogue.Written:
-    """Write; once more where two processes have locked each other out."""
+def _once_more(step: Callable[[], T]) -> T:
+    """Do a step; do it again where two processes have locked each other out."""
     try:
-        return catalogue.write(events, seen_at=at)
+        return step()
     except OperationalError:
         drop_dead_connections()
-        return catalogue.write(events, seen_at=at)
+        return step()
 
 
 def _refused(event: EventTerms, error: Exception) -> Iterator[BadListing]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from asgiref.sync import async_to_sync
 from celery import shared_task
@@ -18,10 +18,15 @@ from django.utils import timezone
 
 from markets import lease, sync, watch
 from markets.connections import drop_dead_connections
-from markets.models import Quote, SyncRun, TermsChange, Tick
+from markets.models import Market, Quote, SyncRun, TermsChange, Tick
+from markets.near_models import NearCertain
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueHttp
+from markets.proposing import Run, propose_all
+from markets.relations import invalidate_changed
 from markets.sync import SyncResult
+from markets.synonyms_file import SHIPPED, read_file
+from markets.wordings import UNIVERSE
 
 going_down = threading.Event()  # set when this process ends: it asks the venue nothing more
 
@@ -29,6 +34,9 @@ FULL_SECONDS = 1_200  # 1,600 pages at a third of the allowed pace take about 16
 SHORT_SECONDS = 45
 RUNS_KEPT = timedelta(days=7)
 CHANGES_KEPT = timedelta(days=90)
+SEEN_KEPT = timedelta(days=90)  # near-certain prices: `rules.history` counts no older ones
+PROPOSE_EVERY = timedelta(hours=1)
+PROPOSE_SECONDS = 280  # 35,000 markets take about 20 of one core
 PRUNED_AT_ONCE = 100  # markets
 LOOK_SECONDS = 0.5  # how soon an ending process is noticed
 
@@ -77,12 +85,62 @@ def prune_ticks(**_: object) -> int:
 
 @shared_task
 def prune_catalogue(**_: object) -> int:
-    """Delete old rows about passes and changed terms; return how many."""
+    """Delete old rows about passes, changed terms and near-certain prices; return how many."""
     drop_dead_connections()
     at = timezone.now()
     runs, _rows = SyncRun.objects.filter(started_at__lt=at - RUNS_KEPT).delete()
     changes, _rows = TermsChange.objects.filter(at__lt=at - CHANGES_KEPT).delete()
-    return runs + changes
+    seen, _rows = NearCertain.objects.filter(seen_at__lt=at - SEEN_KEPT).delete()
+    return runs + changes + seen
+
+
+# --- relations -------------------------------------------------------------
+
+
+@shared_task(soft_time_limit=PROPOSE_SECONDS, time_limit=PROPOSE_SECONDS + 10)
+def propose_relations(**_: object) -> str:
+    """Look through all markets for relations, once an hour; say what is new.
+
+    It is asked more often, so that the first look comes soon after the first listing.
+    """
+    drop_dead_connections()
+    at = timezone.now()
+    if _is_listing(at) or not Market.objects.filter(state__in=UNIVERSE).exists():
+        return "nothing done: the catalogue is empty, or is being read"
+    name, holder = "propose_relations", f"{at.isoformat()}"
+    if not lease.take(name, holder=holder, at=at, until=at + PROPOSE_EVERY):
+        return "nothing done: it was looked through within the hour"
+    try:
+        return _proposed(propose_all(read_file(SHIPPED), by="schedule", at=at))
+    except BaseException:
+        lease.give_back(name, holder=holder, at=timezone.now())
+        raise
+
+
+@shared_task(soft_time_limit=100, time_limit=120)
+def check_relations(**_: object) -> int:
+    """Take every relation out of use whose members are not what was approved; return how many.
+
+    Each change is noticed when it is stored; this finds what a crash came between.
+    """
+    drop_dead_connections()
+    return len(invalidate_changed(None, at=timezone.now()))
+
+
+def _is_listing(at: datetime) -> bool:
+    """Say whether a full pass is under way; one that began too long ago was killed."""
+    since = at - timedelta(seconds=FULL_SECONDS + 60)
+    passes = SyncRun.objects.filter(kind=SyncRun.Kind.FULL, started_at__gte=since)
+    return passes.filter(ended_at=None).exists()
+
+
+def _proposed(run: Run) -> str:
+    new = run.matching.new + run.ladders.new
+    again = run.matching.renewed + run.ladders.renewed
+    return (
+        f"{len(run.found.wordings)} markets: {new} new relations and {again} again wait for "
+        f"a person, {run.retired} ended; {run.groups_new} new groups, {run.groups_grown} grew"
+    )
 
 
 # --- asking the venue ------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from django.db import transaction
 
-from markets.listing import BadListing, parse_time
+from markets.listing import BadListing, decode_page, parse_time
 from markets.models import Market
 from markets.relation_models import MarketText
 
@@ -40,12 +40,15 @@ class _GammaText(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 def texts_in(page: object) -> Iterator[RulesText]:
     """Yield the texts in any decoded Gamma answer; an object that cannot be read is left out.
 
+    So is one that says nothing of its rules: an excerpt, which takes no text away.
     The listing is made of the same objects (`markets.listing.read_page`) and is where
     what is wrong with them is said.
     """
     for market in _markets_in(page):
         try:
-            yield _text(msgspec.convert(market, _GammaText, strict=False))
+            gamma = msgspec.convert(market, _GammaText, strict=False)
+            if gamma.description is not None:
+                yield _text(gamma)
         except (ValueError, BadListing):
             continue
 
@@ -76,6 +79,30 @@ def _storable(text: str | None, most: int) -> str:
     """Return text as every database takes it: without NUL and half characters."""
     cut = (text or "")[:most]
     return cut.encode("utf-8", "replace").decode().replace("\0", "\ufffd").strip()
+
+
+class TextsTold:
+    """Remembers texts that were told, so that only news of them reach the database."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}  # hashes by market
+
+    def news_in(self, pages: Iterable[bytes]) -> list[RulesText]:
+        """Return the texts of undecoded Gamma answers that differ from those last told."""
+        news = []
+        for page in pages:
+            for text in texts_in(_decoded(page)):
+                if self._told.get(text.market_id) != hash(text):
+                    self._told[text.market_id] = hash(text)
+                    news.append(text)
+        return news
+
+
+def _decoded(page: bytes) -> object:
+    try:
+        return decode_page(page)
+    except BadListing:
+        return []  # said where the listing itself is read
 
 
 @transaction.atomic

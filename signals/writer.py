@@ -25,6 +25,8 @@ from markets.frames import moment
 from markets.gaps import Break, HealedGap
 from markets.listing import EventTerms
 from markets.problems import SAMPLE_BYTES, Problem
+from markets.relation_changes import note_texts
+from markets.texts import TextsTold
 from markets.ticks import Top
 from signals import store
 from signals.episodes import SignalChange
@@ -43,6 +45,7 @@ class Batch:
 
     at: int  # unix ns
     events: list[EventTerms] = field(default_factory=list)
+    pages: list[bytes] = field(default_factory=list)  # listings as received: have the rules' texts
     changes: list[SignalChange] = field(default_factory=list)
     tops: list[Top] = field(default_factory=list)
     breaks: list[Break] = field(default_factory=list)
@@ -54,6 +57,7 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(
             self.events
+            or self.pages
             or self.changes
             or self.tops
             or self.breaks
@@ -79,6 +83,7 @@ class Writer(threading.Thread):
         self.lost = 0
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._halt = threading.Event()
+        self._texts = TextsTold()
 
     def put(self, batch: Batch) -> None:
         """Hand over a batch; never waits."""
@@ -107,7 +112,9 @@ class Writer(threading.Thread):
         connections.close_all()
 
     def _store_all(self, batch: Batch) -> None:
-        self._store(batch.events, lambda events: catalogue.store(events, seen_at=moment(batch.at)))
+        at = moment(batch.at)
+        self._store(batch.events, lambda events: catalogue.store(events, seen_at=at))
+        self._store(self._texts.news_in(batch.pages), lambda texts: note_texts(texts, at=at))
         self._store(batch.changes, store.save)
         self._store(batch.tops, ticks.store)
         self._store(batch.breaks, gap_rows.opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from markets.related import (
     is_contradicted,
     key_of,
 )
+from markets.relation_changes import note_texts
 from markets.relation_models import MarketText, Relation, RelationMember
 from markets.relations import (
     AlreadyDecided,
@@ -52,6 +54,7 @@ from markets.relations import (
     retire_ended,
 )
 from markets.resolution import ASPECTS
+from markets.texts import RulesText, TextsTold
 from tests import relation_cast as cast
 from tests.relation_cast import START
 
@@ -399,11 +402,11 @@ def _end(one: Any, other: Any) -> None:
 
 
 def _rules(one: Any, other: Any) -> None:
-    cast.tell_rules(["102"], rules=f"{cast.RULES} A draft counts.")
+    note_texts([RulesText("102", f"{cast.RULES} A draft counts.", cast.SOURCE, None)], at=LATER)
 
 
 def _source(one: Any, other: Any) -> None:
-    cast.tell_rules(["102"], source="https://www.bea.gov/")
+    note_texts([RulesText("102", cast.RULES, "https://www.bea.gov/", None)], at=LATER)
 
 
 def _outcomes(one: Any, other: Any) -> None:
@@ -431,16 +434,14 @@ def _exclusive(one: Any, other: Any) -> None:
     ],
 )
 @pytest.mark.django_db
-def test_every_change_that_could_matter_invalidates(
+def test_every_change_that_could_matter_invalidates_as_it_is_stored(
     deal: Relation, operator: User, change: Callable[[Any, Any], None], named: str
 ) -> None:
     accept(deal, operator)
     one = cast.market(1, "Will Iran sign a deal by June 30, 2026?")
+
     change(one, cast.market(2, "Iran signs a deal before July 1, 2026?"))
 
-    gone = invalidate_changed(["102", "103"], at=LATER)
-
-    assert gone == (deal.pk,)
     assert approved_relations() == ()
     deal.refresh_from_db()
     assert deal.state == "INVALIDATED"
@@ -452,8 +453,9 @@ def test_every_change_that_could_matter_invalidates(
 @pytest.mark.django_db
 def test_an_outcome_that_is_added_invalidates_by_its_own_id(deal: Relation, operator: User) -> None:
     accept(deal, operator)
-    other = cast.market(2, "Iran signs a deal before July 1, 2026?")
-    cast.list_markets(other, cast.market(3, "A third?", event_id=other.event_id))
+    Market.objects.create(
+        pk="103", event_id="2", question="A third?", tick_size=1, min_size=5, seen_at=START
+    )
 
     assert invalidate_changed(["103"], at=LATER) == (deal.pk,)
 
@@ -567,6 +569,23 @@ def test_a_page_that_says_nothing_new_writes_nothing(
     note_listing(page(), [], at=LATER)
 
     assert MarketText.objects.filter(changed_at=LATER).count() == 0
+
+
+@pytest.mark.django_db
+def test_an_excerpt_without_rules_takes_none_away(deal: Relation, operator: User) -> None:
+    accept(deal, operator)
+
+    assert note_listing([{"id": "102", "question": "Iran signs?"}], [], at=LATER) == ()
+    assert MarketText.objects.get(pk="102").rules == cast.RULES
+
+
+def test_only_news_of_texts_leave_the_memory_of_the_live_process() -> None:
+    told = TextsTold()
+    first, other = (json.dumps(page(description=text)).encode() for text in ("One.", "Other."))
+
+    assert [text.rules for text in told.news_in([first, b"{no page"])] == ["One."]
+    assert told.news_in([first, first]) == []
+    assert [text.rules for text in told.news_in([other, other])] == ["Other."]
 
 
 @pytest.mark.parametrize("bad", [None, 3, "x", [], {}, [None], {"events": 3}, [{"id": []}]])
