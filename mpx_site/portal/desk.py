@@ -12,8 +12,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from alerts.models import FeedEntry, Heartbeat, OutboxEntry
+from execution.models import OrderIntent
 from markets.models import Quarantine
 from mpx_site.portal.pictures import Bar, bars
+from risk import killswitch
+from risk.checks import Kill
 from rules.models import Rule
 from signals.models import Signal
 
@@ -90,6 +93,7 @@ class Desk:
         self.source, _, recording = str(settings.DATA_SOURCE).partition(":")
         self.recording = Path(recording).name
         self.execution = "paper"
+        self.single_operator: bool = settings.MPX_SINGLE_OPERATOR
         self.debug = settings.DEBUG
 
     @cached_property
@@ -112,6 +116,15 @@ class Desk:
         if frame_at is None:
             return Pulse(STREAM, None, None)
         return Pulse("data", frame_at, self._age(min(frame_at, stream.at)))
+
+    @cached_property
+    def kill(self) -> Kill:
+        return killswitch.status()
+
+    @cached_property
+    def waiting(self) -> int:
+        """Return how many suggestions wait for their approval and still may have it."""
+        return OrderIntent.objects.waiting().filter(expires_at__gt=self.at).count()
 
     def _pulse(self, component: str, beat: Heartbeat | None) -> Pulse:
         if beat is None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from mpx_site.portal import rules_views, views, whatif_views
+from mpx_site.portal import (
+    execution_views,
+    positions_views,
+    risk_views,
+    rules_views,
+    views,
+    whatif_views,
+)
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -15,6 +22,21 @@ urlpatterns = [
     path("signals/", views.signals, name="signals"),
     path("signals/rows/", views.signal_rows, name="signal-rows"),
     path("signals/<slug:key>/", views.signal, name="signal"),
+    path("signals/<slug:key>/execute/", execution_views.execution, name="execution"),
+    path("approvals/", execution_views.approvals, name="approvals"),
+    path("intents/", execution_views.intent_list, name="intents"),
+    path("intents/<int:intent_id>/", execution_views.intent, name="intent"),
+    path("intents/<int:intent_id>/approve/", execution_views.approve, name="intent-approve"),
+    path("intents/<int:intent_id>/reject/", execution_views.reject, name="intent-reject"),
+    path("intents/<int:intent_id>/cancel/", execution_views.cancel, name="intent-cancel"),
+    path("intents/<int:intent_id>/revise/", execution_views.revise, name="intent-revise"),
+    path("positions/", positions_views.position_list, name="positions"),
+    path("risk/", risk_views.risk, name="risk"),
+    path("risk/kill/", risk_views.trip, name="risk-kill"),
+    path("risk/rearm/", risk_views.rearm, name="risk-rearm"),
+    path("risk/breakers/<int:number>/reset/", risk_views.reset, name="risk-reset"),
+    path("risk/changes/<int:number>/confirm/", risk_views.confirm, name="risk-confirm"),
+    path("risk/changes/<int:number>/refuse/", risk_views.refuse, name="risk-refuse"),
     path("rules/", rules_views.rules, name="rules"),
     path("rules/<str:code>/", rules_views.rule, name="rule"),
     path("rules/<str:code>/enable/", rules_views.enable, name="rule-enable"),

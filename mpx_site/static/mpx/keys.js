@@ -1,6 +1,9 @@
 // The keyboard. No key approves or changes anything.
 
-const GO = { h: "/", s: "/signals/", m: "/markets/" };
+const GO = {
+  h: "/", s: "/signals/", m: "/markets/",
+  a: "/approvals/", o: "/intents/", p: "/positions/", r: "/risk/",
+};
 let going = 0; // until when a `g` waits for its second key
 
 function typing(target) {
@@ -29,6 +32,14 @@ const KEYS = {
   g: () => { going = Date.now() + 1500; },
 };
 
+/** Go to, or focus, what a page has put a key on; a link is followed, a control only focused. */
+function reach(key) {
+  const target = document.querySelector(`main [data-key-for="${CSS.escape(key)}"]`);
+  if (target instanceof HTMLAnchorElement) target.click();
+  else target?.focus();
+  return target !== null;
+}
+
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
   if (document.querySelector("dialog[open]")) return;
@@ -36,6 +47,7 @@ function pressed(event) {
   going = 0;
   if (destination) return location.assign(destination);
   const act = KEYS[event.key];
+  if (!act && reach(event.key)) event.preventDefault();
   if (!act) return;
   event.preventDefault();
   act();
