@@ -55,7 +55,7 @@ class Outdated(ValueError):
     """Another version became current since the caller looked; `current` is its number."""
 
     def __init__(self, rule: Rule, *, current: int) -> None:
-        told = f"v{current} of {rule.code} became current while you were at it."
+        told = f"{rule.code} v{current} became current while you were at it."
         super().__init__(f"{told} Look at it and apply your change there.")
         self.current = current
 

@@ -165,7 +165,7 @@ def test_a_change_of_what_is_not_current_any_more_is_refused(author: Client) -> 
         send(author, "/api/rules?seen=1", third),
     ):
         told = assert_problem(answer, 409, "outdated")
-        assert told["detail"].startswith(f"v2 of {CODE} became current while you were at it.")
+        assert told["detail"].startswith(f"{CODE} v2 became current while you were at it.")
     assert running() == before
     assert send(author, "/api/rules?seen=2", third).status_code == 201
 

@@ -196,7 +196,7 @@ def test_rolling_back_shows_the_difference_first_and_the_audit_after(analyst: Cl
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ({"number": "1", "seen": "1"}, "v2 of DUTCH_BOOK_DETECT became current while you were"),
+        ({"number": "1", "seen": "1"}, "DUTCH_BOOK_DETECT v2 became current while you were"),
         ({"number": "9", "seen": "2"}, "DUTCH_BOOK_DETECT has no version 9. It has 1 to 2."),
         ({"number": "one", "seen": "2"}, "Which version?"),
         ({"seen": "2"}, "Which version?"),

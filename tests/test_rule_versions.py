@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from alerts import journal
@@ -366,7 +367,7 @@ def test_an_edit_of_an_outdated_version_is_refused(desk: Client):
 
     page = desk.post(change_url(rule), {"text": f"{ONE}enabled: false", "seen": 1, "enabled": "on"})
 
-    assert "Version 2 was published while you were editing" in page.content.decode()
+    assert "DUTCH_BOOK_DETECT v2 became current while you were at it." in page.content.decode()
     assert RuleVersion.objects.count() == 2
 
 
@@ -424,14 +425,18 @@ def test_version_page_shows_text_and_change_and_no_form(desk: Client):
     page = desk.get(reverse("admin:rules_ruleversion_change", args=[second.pk]))
 
     text = page.content.decode()
-    assert "-title: Dutch book\n+title: Dutch book, &lt;b&gt;stricter&lt;/b&gt;" in text
+    assert "-title: &quot;Dutch book&quot;\n+title: &quot;Dutch book, &lt;b&gt;stricter" in text
     assert "<b>stricter" not in text
     assert 'name="_save"' not in text
 
 
-def test_lists_ask_the_database_a_fixed_number_of_times(desk: Client, django_assert_num_queries):
-    for number in range(5):
+def test_the_list_asks_as_often_for_five_rules_as_for_one(desk: Client, django_assert_num_queries):
+    published(ONE)
+    url = reverse("admin:rules_rule_changelist")
+    with CaptureQueriesContext(connection) as asked:
+        desk.get(url)
+    for number in range(4):
         published(ONE.replace("DUTCH_BOOK_DETECT", f"RULE_{number}"))
 
-    with django_assert_num_queries(6):  # session, user, heartbeat, two counts, rows
-        assert "RULE_4" in desk.get(reverse("admin:rules_rule_changelist")).content.decode()
+    with django_assert_num_queries(len(asked)):
+        assert "RULE_3" in desk.get(url).content.decode()
