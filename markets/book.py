@@ -52,6 +52,7 @@ class _Touched:
     """What most frames read and write, side by side in memory: a subclass's slots come after."""
 
     __slots__ = (
+        "also",
         "ask",
         "asks",
         "bid",
@@ -97,6 +98,7 @@ class Book(_Touched):
         "neg_risk",
         "offline",
         "tick_size",
+        "traded",
         "unproven",
         "verified",
         "version",
@@ -132,9 +134,11 @@ class Book(_Touched):
         )
         self.epoch = 0  # grows with every snapshot that ended a gap
         self.group: Any = None  # what the engine watches it for
+        self.also: tuple[Any, ...] = ()  # and what else does (see `rules.engine`)
         self.leg = 0
         self.moved = False  # its top changed since it was last taken (see `Books.take_moved`)
-        self.hot = False  # whoever watches it wants every change, not only of the touch
+        self.hot = 0  # how many want every change, not only of the touch
+        self.traded = 0  # 1e-6 shares since it is kept
 
     def __repr__(self) -> str:
         return f"<Book {self.market_id} {PRICE_TEXT[self.bid]}/{PRICE_TEXT[self.ask]} {self.state}>"
@@ -158,6 +162,11 @@ class Book(_Touched):
         self._replace(message, received)
         self.waiting = None
         self.offline = False
+
+    def count_trade(self, size: str) -> None:
+        """Add a trade to `traded`; raise `BadValue` for what is no size."""
+        if size and not _is_zero(size):
+            self.traded += size_units(size)
 
     @property
     def needs_answer(self) -> bool:

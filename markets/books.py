@@ -254,7 +254,9 @@ class Books:
             book.mark("awaiting")
             book.received = received
             book.tick_size = message.new_tick_size or book.tick_size
-        else:  # trades and best_bid_ask come with frames that say more
+        else:  # trades and best_bid_ask come with frames that say more of the book
+            if event == "last_trade_price":
+                book.count_trade(message.size)
             return False
         return True
 

@@ -3,191 +3,41 @@
 Each watched event keeps two running sums over its legs, updated in O(1) when a
 touch moves: the cost of one YES of each, and the gain of one NO of each. Only
 when a sum says that a basket could pay is the depth walked, by the same kernel
-that `scan` uses (`detection.md` 2.4).
+that `scan` uses (`detection.md` 2.4). What else a rule may look at hangs on the books
+as well: trackers of single markets (`rules.series`) and sets of related markets
+(`rules.related`). A sweep once a second of frame time looks at what time alone moves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from markets.book import NO_ASK, NO_BID, Book
-from markets.fills import FREE, PRICE_ONE, cost_table
+from markets.book import Book
 from markets.listing import EventTerms, MarketTerms
-from rules.dsl import DutchBookRule, RuleDefinition
-from rules.kernel.baskets import detect_event, detect_market, yes_outcome
-from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
+from rules.endings import Endings
+from rules.kernel.endgame import History
+from rules.kernel.finding import Finding, Limits, NearMiss
+from rules.kernel.relations import Relation, connected_sets
+from rules.rule_kinds import (
+    CrossMarketRule,
+    EndgameRule,
+    ImbalanceRule,
+    SpikeRule,
+    TemporalRule,
+    TrendRule,
+)
+from rules.series import Series
+from rules.sightings import ActiveRule, Sighting, market_view
+from rules.watch import OVER, Watch
 
-UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
-REFRESH = 1_000  # updates after which sums are added up afresh (float drift)
-TOLERANCE = 1e-9
-OVER = frozenset({"resolved", "closed", "archived"})
+if TYPE_CHECKING:
+    from rules.kernel.known import Contradiction
+    from rules.related import RelatedWatch
 
+__all__ = ["ActiveRule", "Engine", "Sighting", "Watch", "market_view"]
 
-@dataclass(frozen=True, slots=True)
-class ActiveRule:
-    """One published rule as the engine runs it; what is asked often is worked out once."""
-
-    definition: RuleDefinition
-    code: str
-    sha256: str
-    kinds: frozenset[str]  # of baskets; none for a rule that does not look at events
-    limits: Limits
-
-    @classmethod
-    def of(cls, definition: RuleDefinition) -> ActiveRule:
-        kinds: frozenset[str] = frozenset()
-        limits = Limits()
-        if isinstance(definition, DutchBookRule):
-            kinds, limits = frozenset(definition.params.kinds), definition.params.limits()
-        return cls(definition, definition.code, definition.sha256, kinds, limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """What one rule sees on one watched event now; `why` is why it sees no more than that."""
-
-    rule: ActiveRule
-    subject: str  # event id, or market id of a market on its own
-    findings: tuple[Finding, ...]
-    why: str
-
-
-class Watch:
-    """An event (or a market on its own) with its books and running sums."""
-
-    __slots__ = (
-        "active",
-        "alone",
-        "books",
-        "costs",
-        "gain",
-        "gains",
-        "hot",
-        "hot_since",
-        "inverted",
-        "left",
-        "legs",
-        "rules",
-        "subject",
-        "tables",
-        "terms",
-        "terms_at",
-        "total",
-        "unseen",
-        "updates",
-    )
-
-    def __init__(self, terms: EventTerms | MarketTerms, legs: tuple[MarketTerms, ...]) -> None:
-        self.terms = terms
-        self.subject = terms.event_id if isinstance(terms, EventTerms) else terms.market_id
-        self.legs = legs
-        self.alone = isinstance(terms, MarketTerms)
-        self.rules: tuple[ActiveRule, ...] = ()
-        self.left: tuple[ActiveRule, ...] = ()  # looked at it until its terms changed
-        self.books: list[Book] = []
-        self.tables = [cost_table(leg.fee or FREE) for leg in legs]
-        self.inverted = [yes_outcome(leg) == 1 for leg in legs]
-        self.unseen = [_cost_unseen(leg) for leg in legs]
-        self.costs = [UNUSABLE] * len(legs)
-        self.gains = [0.0] * len(legs)
-        self.total = UNUSABLE * len(legs)
-        self.gain = 0.0
-        self.updates = 0
-        self.active = False  # the last look found something
-        self.terms_at = 0  # unix ns: when the venue last told the terms
-        self.hot_since = 0  # unix ns; 0 while it is not hot
-        self.hot = False  # to be looked at on every change of a leg, depth included
-
-    def take(self, book: Book) -> None:
-        """Bring the sums up to date with a book's touch.
-
-        What the kernel would find is never hidden here; what it makes of a leg
-        that nobody sells, or that does not trade, is for the kernel to say.
-        """
-        leg = book.leg
-        if book.evaluable:
-            bid, ask, table = book.bid, book.ask, self.tables[leg]
-            if self.inverted[leg]:
-                bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
-            cost = (bid + self.legs[leg].tick) / PRICE_ONE if ask == NO_ASK else table[ask]
-            gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
-        else:
-            cost, gain = self.unseen[leg], 0.0
-        costs, gains = self.costs, self.gains
-        self.total += cost - costs[leg]
-        self.gain += gain - gains[leg]
-        costs[leg], gains[leg] = cost, gain
-        self.updates += 1
-        if self.updates % REFRESH == 0:
-            self.total, self.gain = sum(costs), sum(gains)
-        self._heat()
-
-    def release(self) -> None:
-        """Let go of the books that no other watch has taken over."""
-        for book in self.books:
-            if book.group is self:
-                book.group, book.hot = None, False
-
-    @property
-    def over(self) -> bool:
-        return all(leg.untradable in OVER for leg in self.legs)
-
-    @property
-    def unconfirmed(self) -> bool:
-        """Say whether the terms were last told before a basket began to pay.
-
-        The feed does not tell that a market was paused; a price that nobody
-        may take any more looks like a gift until the terms are read again.
-        """
-        return self.terms_at < self.hot_since
-
-    def found(self, anything: bool) -> None:
-        """Note whether the last look found something."""
-        self.active = anything
-        self._heat()
-
-    def _heat(self) -> None:
-        hot = self.active or self.could_pay
-        if hot is not self.hot:
-            self.hot = hot
-            for book in self.books:
-                book.hot = hot
-
-    @property
-    def could_pay(self) -> bool:
-        if self.alone:  # one YES and one NO: only a crossed book could do that
-            return self.total < self.gain - TOLERANCE
-        return self.total < 1.0 - TOLERANCE or self.gain > 1.0 + TOLERANCE
-
-
-def market_view(terms: MarketTerms, book: Book) -> MarketView:
-    """Return what the kernel may know of a market: its ladders, or why they are unusable."""
-    if not book.evaluable:
-        # A market that does not trade has no book to wait for.
-        absent = terms.untradable is not None and book.state == "awaiting"
-        return MarketView(terms, ((), ()), ("missing_leg" if absent else book.state,))
-    if book.hash_holds() is False:
-        return MarketView(terms, ((), ()), ("batch",))
-    return MarketView(terms, (book.asks_of(0), book.asks_of(1)))
-
-
-def _cost_unseen(leg: MarketTerms) -> float:
-    """Return the least that a leg may count with while there is no book of it to go by."""
-    if leg.untradable is None:
-        return UNUSABLE
-    return 0.0 if leg.untradable == "resolved" else leg.tick / PRICE_ONE
-
-
-def _with_epochs(finding: Finding, watch: Watch) -> Finding:
-    epochs = {leg.market_id: book.epoch for leg, book in zip(watch.legs, watch.books, strict=True)}
-    return replace(finding, epochs=tuple(epochs[leg.market_id] for leg in finding.legs))
-
-
-def _unconfirmed(finding: Finding) -> Finding:
-    blocked_by = tuple(sorted({*finding.blocked_by, "unconfirmed_terms"}))
-    return replace(finding, verdict="BLOCKED", blocked_by=blocked_by)
+ROUND = 10  # sweeps in which every event has its turn
 
 
 class Engine:
@@ -200,24 +50,54 @@ class Engine:
     """
 
     def __init__(self, rules: Iterable[ActiveRule], *, confirm_terms: bool = False) -> None:
-        self.rules = tuple(rule for rule in rules if rule.kinds)
         self.confirm_terms = confirm_terms
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
+        self.refused: list[Contradiction] = []  # relations that no joint outcome satisfies
+        self._terms: dict[str, MarketTerms] = {}  # by market id
+        self._held: dict[str, Book] = {}  # by market id
+        self._told_at: dict[str, int] = {}  # by event id: unix ns of the last reading
+        self._series: dict[str, Series] = {}  # by market id
+        self._endings = Endings()
+        self._relations: tuple[Relation, ...] = ()
+        self._connected: dict[str, tuple[Relation, ...]] = {}  # by market id
+        self._related: dict[str, list[RelatedWatch]] = {}  # by market id
+        self.use_rules(rules)
 
-    def watch_event(self, terms: EventTerms, books: dict[str, Book]) -> list[Watch]:
-        """Start watching an event, or take over its new terms.
+    def use_rules(self, rules: Iterable[ActiveRule]) -> None:
+        """Run these from now on. Events have to be watched anew (`watch_event`)."""
+        self.rules = tuple(rules)
+        self._baskets = tuple(rule for rule in self.rules if rule.kinds)
+        self._single = _of(self.rules, SpikeRule, ImbalanceRule, TrendRule)
+        self._joint = _of(self.rules, CrossMarketRule, TemporalRule)
+        self._endings.rules = _of(self.rules, EndgameRule)
+
+    # --- what is watched --------------------------------------------------------------
+
+    def watch_event(
+        self, terms: EventTerms, books: dict[str, Book], *, at: int = 0
+    ) -> list[Sighting]:
+        """Start watching an event, or take over its new terms; return what is seen at once.
 
         `books` maps condition ids to books; a market without one is seen as
         awaiting its book. Markets of a plain event are watched one by one.
         """
-        rules = tuple(
-            rule
-            for rule in self.rules
-            if rule.definition.scope.covers(terms, tags=frozenset(terms.tags))
-        )
         held = [books.get(market.condition_id) or Book(market) for market in terms.markets]
-        before = {book.group.subject: book.group for book in held if isinstance(book.group, Watch)}
+        seen = [
+            sighting
+            for watch in self._watch_baskets(terms, held)
+            for sighting in self.look_at(watch, at=at)
+        ]
+        for market, book in zip(terms.markets, held, strict=True):
+            self._terms[market.market_id], self._held[market.market_id] = market, book
+            if self._single or market.market_id in self._series:
+                seen += self._follow(terms, market, book)
+        seen += self._endings.watch(terms, held)
+        return seen + self._relate_again(terms, at=at)
+
+    def _watch_baskets(self, terms: EventTerms, held: list[Book]) -> list[Watch]:
+        rules = _covering(self._baskets, terms)
+        before = {book.group.subject: book.group for book in held if book.group is not None}
         if terms.neg_risk:
             watches = [self._watch(Watch(terms, terms.markets), held, rules)]
         else:
@@ -229,24 +109,17 @@ class Engine:
             before.pop(watch.subject, None)
         return [*watches, *map(self._ended, before.values())]
 
-    def confirmed(self, event_id: str, *, at: int) -> list[Sighting]:
-        """The terms of an event were read again and are the same: what waited for that is seen."""
-        watch = self.watches.get(event_id)
-        if watch is None:
-            return []
-        waited = watch.unconfirmed
-        watch.terms_at = at
-        return self.look_at(watch, at=at) if self.confirm_terms and waited and watch.hot else []
-
     def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
         before = self.watches.pop(watch.subject, None)
         watch.rules, watch.books = rules, books
         if before:
-            watch.left = tuple(rule for rule in before.rules if rule not in rules)
+            codes = {rule.code for rule in rules}
+            watch.left = tuple(rule for rule in before.rules if rule.code not in codes)
+            watch.hot_since = before.hot_since
             before.release()
             watch.found(before.active)
         for number, book in enumerate(books):
-            book.group, book.leg, book.hot = watch, number, watch.hot
+            book.group, book.leg = watch, number
             watch.take(book)
         if not watch.over:
             self.watches[watch.subject] = watch
@@ -259,55 +132,183 @@ class Engine:
         watch.release()
         return watch
 
+    def _follow(self, event: EventTerms, market: MarketTerms, book: Book) -> list[Sighting]:
+        """Have the rules of single markets follow one."""
+        before = self._series.pop(market.market_id, None)
+        if before is not None:
+            before.book.also = tuple(each for each in before.book.also if each is not before)
+        rules = () if market.untradable in OVER else _covering(self._single, event)
+        if not rules:
+            return before.end("market_closed") if before is not None else []
+        series = self._series[market.market_id] = Series(market, book)
+        series.follow(rules, before)
+        book.also = (*book.also, series)
+        return []
+
+    # --- related markets --------------------------------------------------------------
+
+    def use_relations(self, relations: Sequence[Relation], *, at: int) -> list[Sighting]:
+        """Watch what these relate from now on; return what is seen at once."""
+        self._relations = tuple(relations)
+        self._connected = {
+            member: held
+            for held in connected_sets(self._relations)
+            for relation in held
+            for member in relation.members
+        }
+        return self.relate_all(at=at)
+
+    def relate_all(self, *, at: int) -> list[Sighting]:
+        """Look at all relations anew, as when rules changed."""
+        before = _distinct(watch for watches in self._related.values() for watch in watches)
+        self._related, self.refused = {}, []
+        listed = (held for member, held in self._connected.items() if member in self._terms)
+        return self._relate(before, {id(held): held for held in listed}.values(), at=at)
+
+    def _relate_again(self, event: EventTerms, *, at: int) -> list[Sighting]:
+        """Look anew at what an event's markets are related to: their terms or books changed."""
+        ids = [market.market_id for market in event.markets if market.market_id in self._connected]
+        if not ids:
+            return []
+        touched = {id(held): held for each in ids if (held := self._connected[each])}
+        members = {m for held in touched.values() for each in held for m in each.members}
+        before = _distinct(w for each in sorted(members) for w in self._related.pop(each, ()))
+        return self._relate(before, touched.values(), at=at)
+
+    def _relate(
+        self,
+        before: Sequence[RelatedWatch],
+        connected: Iterable[tuple[Relation, ...]],
+        *,
+        at: int,
+    ) -> list[Sighting]:
+        active = {(each.rule.code, each.subject): each for each in before if each.active}
+        for watch in before:
+            watch.release()
+        seen: list[Sighting] = []
+        for watch in self._watch_relations(connected) if self._joint else ():
+            known = active.pop((watch.rule.code, watch.subject), None)
+            watch.active = known is not None
+            watch.hot_since = known.hot_since if known is not None else 0
+            if watch.due(at):
+                seen.append(self._look_related(watch, at=at))
+        seen += [Sighting(each.rule, each.subject, (), "relation_gone") for each in active.values()]
+        return seen
+
+    def _watch_relations(self, connected: Iterable[tuple[Relation, ...]]) -> list[RelatedWatch]:
+        from rules.related import watches_of  # the maths behind it loads SciPy
+
+        made: list[RelatedWatch] = []
+        for held in connected:
+            for rule in self._joint:
+                scoped = [each for each in held if self._in_scope(rule, each)]
+                made += watches_of(rule, scoped, self._terms, self._held, refused=self.refused)
+        for watch in made:
+            for member, book in watch.books.items():
+                book.also = (*book.also, watch)
+                self._related.setdefault(member, []).append(watch)
+        return made
+
+    def _in_scope(self, rule: ActiveRule, relation: Relation) -> bool:
+        """Say whether a rule's scope covers the events of all markets that are listed."""
+        terms = (self._terms.get(member) for member in relation.members)
+        events = {each.event_id for each in terms if each is not None}
+        return all(self._endings.covers(rule, event_id) for event_id in events)
+
+    def _look_related(self, watch: RelatedWatch, *, at: int) -> Sighting:
+        self.looks += 1
+        return watch.look(at, confirmed=self._confirmed(watch.event_ids, watch.hot_since))
+
+    def related_to(self, market_id: str) -> tuple[RelatedWatch, ...]:
+        """Return what a market is watched with."""
+        return tuple(self._related.get(market_id, ()))
+
+    # --- looking ----------------------------------------------------------------------
+
+    def terms_told(self, event_id: str, *, at: int) -> None:
+        """The venue told an event's terms at this time (unix ns)."""
+        self._told_at[event_id] = at
+
+    def confirmed(self, event_id: str, *, at: int) -> list[Sighting]:
+        """The terms of an event were read again and are the same: what waited for that is seen."""
+        before = self._told_at.get(event_id, 0)
+        self.terms_told(event_id, at=at)
+        if not self.confirm_terms:
+            return []
+        watch = self.watches.get(event_id)
+        seen = []
+        if watch is not None and watch.hot and before < watch.hot_since:
+            seen = self.look_at(watch, at=at)
+        waiting = (
+            each
+            for watches in self._related.values()
+            for each in watches
+            if event_id in each.event_ids and before < each.hot_since
+        )
+        return seen + [self._look_related(each, at=at) for each in _distinct(waiting)]
+
+    def _confirmed(self, event_ids: Iterable[str], since: int) -> bool:
+        """Say whether the terms were last told after a basket began to pay.
+
+        The feed does not tell that a market was paused; a price that nobody
+        may take any more looks like a gift until the terms are read again.
+        """
+        return not self.confirm_terms or all(
+            self._told_at.get(event_id, 0) >= since for event_id in event_ids
+        )
+
     def look(self, books: Iterable[Book], *, at: int) -> list[Sighting]:
-        """Return what is seen on every watch that these books changed."""
+        """Return what is seen on everything that these books changed."""
         due: dict[str, Watch] | None = None
+        others: list[Sighting] | None = None
         for book in books:
             watch = book.group
-            if watch is None:
-                continue
-            watch.take(book)
-            if watch.hot:
-                due = due or {}
-                due[watch.subject] = watch
-                watch.hot_since = watch.hot_since or at
-            else:
-                watch.hot_since = 0
+            if watch is not None:
+                watch.take(book)
+                if watch.hot:
+                    due = due or {}
+                    due[watch.subject] = watch
+                    watch.hot_since = watch.hot_since or at
+                else:
+                    watch.hot_since = 0
+            if book.also:
+                others = others or []
+                others += self._look_beside(book, at)
         if due is None:
-            return []
-        return [seen for watch in due.values() for seen in self.look_at(watch, at=at)]
+            return others or []
+        seen = [seen for watch in due.values() for seen in self.look_at(watch, at=at)]
+        return seen + others if others else seen
+
+    def _look_beside(self, book: Book, at: int) -> list[Sighting]:
+        """Look at what else a book belongs to."""
+        seen: list[Sighting] = []
+        for other in book.also:
+            if isinstance(other, Series):
+                seen += other.look(at)
+            elif other.due(at):
+                seen.append(self._look_related(other, at=at))
+        return seen
 
     def look_at(self, watch: Watch, *, at: int) -> list[Sighting]:
         """Walk the depth of one watch for every rule."""
         if not watch.could_pay:
-            seen = [Sighting(rule, watch.subject, (), self._why_not(watch)) for rule in watch.rules]
+            seen = [Sighting(rule, watch.subject, (), watch.why_not()) for rule in watch.rules]
         else:
             self.looks += 1
-            seen = [self._sighting(rule, watch, at) for rule in watch.rules]
+            events = (watch.terms.event_id,) if watch.terms.event_id else ()
+            confirmed = self._confirmed(events, watch.hot_since)
+            seen = [watch.sighting(rule, at=at, confirmed=confirmed) for rule in watch.rules]
         if watch.left:
             seen += [Sighting(rule, watch.subject, (), "out_of_scope") for rule in watch.left]
             watch.left = ()
         watch.found(any(sighting.findings for sighting in seen))
         return seen
 
-    def _sighting(self, rule: ActiveRule, watch: Watch, at: int) -> Sighting:
-        findings, _ = self.detect(watch, rule.limits, at=at)
-        kept = tuple(
-            _with_epochs(finding, watch) for finding in findings if finding.kind in rule.kinds
-        )
-        if self.confirm_terms and watch.unconfirmed:
-            kept = tuple(map(_unconfirmed, kept))
-        return Sighting(rule, watch.subject, kept, self._why_not(watch))
-
     def detect(
         self, watch: Watch, limits: Limits, *, at: int
     ) -> tuple[tuple[Finding, ...], tuple[NearMiss, ...]]:
         """Run the kernel over a watch as it is at a time (unix ns)."""
-        when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
-        if isinstance(watch.terms, EventTerms):
-            views = tuple(map(market_view, watch.legs, watch.books))
-            return detect_event(EventView(watch.terms, views), at=when, limits=limits)
-        return detect_market(market_view(watch.terms, watch.books[0]), at=when, limits=limits)
+        return watch.detect(limits, at=at)
 
     def scan(self, *, at: int) -> list[Sighting]:
         """Look at everything once, whether it changed or not."""
@@ -319,14 +320,38 @@ class Engine:
                 found += self.look_at(watch, at=at)
         return found
 
-    @staticmethod
-    def _why_not(watch: Watch) -> str:
-        """Name what stands in the way of a basket that paid a moment ago."""
-        if watch.over:
-            return "market_closed"
-        for leg, book in zip(watch.legs, watch.books, strict=True):
-            if leg.untradable is None and not book.evaluable:
-                return f"book_{book.state}"
-            if watch.could_pay and book.unproven:  # the walk has just compared its hash
-                return "book_batch"
-        return "edge_gone"
+    # --- what time moves --------------------------------------------------------------
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether any rule has something to look at when only time passes."""
+        return bool(self._single or self._endings.rules or self._joint)
+
+    def use_history(self, history: History) -> None:
+        """Judge near-certain outcomes by this from now on."""
+        self._endings.history = history
+
+    def sweep(self, *, at: int) -> list[Sighting]:
+        """Look at what waits for time to pass; call about once a second of frame time."""
+        seen = [
+            sighting
+            for series in self._series.values()
+            if series.waiting
+            for sighting in series.look(at, swept=True)
+        ]
+        watches = _distinct(w for each in self._related.values() for w in each if w.active)
+        seen += [self._look_related(watch, at=at) for watch in watches if watch.due(at)]
+        return seen + self._endings.look(at, share=ROUND)
+
+
+def _of(rules: Iterable[ActiveRule], *kinds: type) -> tuple[ActiveRule, ...]:
+    return tuple(rule for rule in rules if isinstance(rule.definition, kinds))
+
+
+def _covering(rules: Iterable[ActiveRule], event: EventTerms) -> tuple[ActiveRule, ...]:
+    tags = frozenset(event.tags)
+    return tuple(rule for rule in rules if rule.definition.scope.covers(event, tags=tags))
+
+
+def _distinct(watches: Iterable[RelatedWatch]) -> list[RelatedWatch]:
+    return list({id(watch): watch for watch in watches}.values())

@@ -6,6 +6,7 @@ says, so that a recording replays to the same digest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import Meta
 from rules.kernel.endgame import BANDS, BUCKET_NAMES, Cell, History, Record
 from rules.kernel.relations import PAIRS, Basis, Relation, RelationType
 
+RULES: Final = "house/rules"
 RELATIONS: Final = "house/relations"
 HISTORY: Final = "house/history"
 
@@ -49,6 +51,28 @@ class _HistoryRow(msgspec.Struct, frozen=True, array_like=True):
 
 class _History(msgspec.Struct, frozen=True):
     cells: tuple[_HistoryRow, ...]
+
+
+def is_ours(req: str | None) -> bool:
+    """Say whether a "gamma" frame is no answer of the venue but something of the desk's own."""
+    return req is not None and req.startswith("house/")
+
+
+class _Rules(msgspec.Struct, frozen=True):
+    rules: tuple[str, ...]
+
+
+def rules_body(texts: Iterable[str]) -> bytes:
+    """Write the canonical texts of the rules that run as a body."""
+    return msgspec.json.encode(_Rules(tuple(texts)))
+
+
+def rule_texts(body: bytes) -> tuple[str, ...]:
+    """Read the texts of rules; raise `BadHouse` if anything is wrong with the body."""
+    try:
+        return msgspec.json.decode(body, type=_Rules).rules
+    except msgspec.MsgspecError as error:
+        raise BadHouse(f"rules: {error}") from None
 
 
 def relations_of(body: bytes) -> tuple[Relation, ...]:

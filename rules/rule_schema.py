@@ -173,10 +173,17 @@ class ObservedScoring(Part):
 
 
 class Dedupe(Part):
-    """How long the same legs, seen again, are shown without another alert."""
+    """How long the same legs, seen again, are shown without another alert, and what flickers."""
 
     cooldown_secs: int = Field(
         default=60, ge=0, le=86_400, description="whole seconds, 0 to 86400", examples=["60"]
+    )
+    persist_ms: int = Field(
+        default=250,
+        ge=0,
+        le=60_000,
+        description="whole milliseconds that a finding stands before it is P1, 0 to 60000",
+        examples=["250"],
     )
 
 

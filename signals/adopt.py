@@ -73,6 +73,8 @@ def episode_of(signal: Signal, rule: ActiveRule) -> Episode:
         peak_edge_bps=signal.peak_edge_bps,
         peak_profit=signal.peak_profit,
         observations=signal.observations,
+        standing_since=changed_at,
+        deserved=rule.definition.outputs.level_of(finding),
     )
 
 

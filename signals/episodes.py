@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
@@ -30,7 +30,11 @@ ChangeKind = Literal["opened", "updated", "closed"]
 
 @dataclass(slots=True)
 class Episode:
-    """An open signal. Times are unix ns."""
+    """An open signal. Times are unix ns.
+
+    `standing_since` is when its finding was seen after it was not; `level` is what it may
+    be called by now (`Episodes`), `deserved` what its finding alone would make it.
+    """
 
     key: str
     rule: ActiveRule
@@ -46,6 +50,8 @@ class Episode:
     observations: int = 1
     fading_since: int | None = None
     why: str = ""
+    standing_since: int = 0
+    deserved: str = ""
 
     @property
     def now(self) -> tuple[str, Decimal, Decimal]:
@@ -56,7 +62,21 @@ class Episode:
         """When something is to be said though no frame comes: its end, or what it is now."""
         if self.fading_since is not None:
             return self.fading_since + LINGER_NS
-        return self.told_at + UPDATE_EVERY_NS[self.level] if self.now != self.told else NEVER
+        again = self.told_at + UPDATE_EVERY_NS[self.level] if self.now != self.told else NEVER
+        return min(again, self.rises_at)
+
+    @property
+    def rises_at(self) -> int:
+        """When it becomes P1 if it goes on standing; NEVER for what is P1 or never will be."""
+        if self.fading_since is not None or self.level == "P1" or self.deserved != "P1":
+            return NEVER
+        return self.standing_since + self.rule.definition.dedupe.persist_ms * MS
+
+    def rate(self, at: int) -> None:
+        """Set the level to what it may be called at a time: P1 only what has stood for a while."""
+        # Once P1, a short break does not make it less.
+        settled = self.level == "P1" or at >= self.rises_at
+        self.level = "P2" if self.deserved == "P1" and not settled else self.deserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +130,11 @@ class Digest:
 
 
 class Episodes:
-    """All open signals of one process, by rule and subject, then by kind of basket."""
+    """All open signals of one process, by rule and subject, then by kind of basket.
+
+    What deserves P1 is P2 until it has stood for the rule's `persist_ms` without a break:
+    what is gone before anybody could act is no reason to call anybody.
+    """
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], dict[str, Episode]] = {}
@@ -149,22 +173,43 @@ class Episodes:
         """
         if at < self.due:
             return
-        yield from self._say(by=at)
+        yield from self._say(by=at, risen_by=at)
+
+    def settle(self, *, at: int) -> Iterator[SignalChange]:
+        """Say all that waits to be told, and close what has gone, as if time went on from `at`.
+
+        Nothing becomes P1 by that: for it, somebody would have to look again.
+        """
+        yield from self._say(by=NEVER, risen_by=at)
+
+    def close_rules(self, codes: Collection[str], *, at: int, why: str) -> Iterator[SignalChange]:
+        """Close what rules have open that do not run any more."""
+        yield from self._close_each(lambda rule: rule.code in codes, at=at, why=why)
 
     def close_all(self, *, at: int, why: str) -> Iterator[SignalChange]:
         """Close everything, as when the process stops: first what was due anyway."""
-        yield from self._say(by=NEVER)
-        episodes = [episode for kinds in self._open.values() for episode in kinds.values()]
+        yield from self.settle(at=at)
+        yield from self._close_each(lambda rule: True, at=at, why=why)
+
+    def _close_each(
+        self, which: Callable[[ActiveRule], bool], *, at: int, why: str
+    ) -> Iterator[SignalChange]:
+        every = [episode for kinds in self._open.values() for episode in kinds.values()]
+        episodes = [episode for episode in every if which(episode.rule)]
         for episode in sorted(episodes, key=lambda e: (e.opened_at, e.key)):
             yield self._close(episode, at=at, why=why)
 
-    def _say(self, *, by: int) -> Iterator[SignalChange]:
+    def _say(self, *, by: int, risen_by: int) -> Iterator[SignalChange]:
         for due, _, episode in sorted((e.due, key, e) for key, e in self._waiting.items()):
             if due > by:
                 break
             if episode.fading_since is not None:
                 yield self._close(episode, at=episode.fading_since, why=episode.why)
-            else:
+            elif episode.rises_at <= min(due, risen_by):
+                episode.seen_at = due
+                episode.rate(due)
+                yield self._update(episode, at=due)
+            elif episode.now != episode.told:
                 yield self._update(episode, at=due)
         self.due = min((episode.due for episode in self._waiting.values()), default=NEVER)
 
@@ -187,31 +232,37 @@ class Episodes:
     def _update(self, episode: Episode, *, at: int) -> SignalChange:
         """Tell what an episode has become since it was last told."""
         episode.told_at, episode.told = at, episode.now
-        self._waiting.pop(episode.key, None)
+        self._wait(episode)
         return self._change("updated", episode, at=episode.seen_at)
 
     def _see(
         self, episodes: dict[str, Episode], sighting: Sighting, finding: Finding, *, at: int
     ) -> Iterator[SignalChange]:
-        level = sighting.rule.definition.outputs.level(finding.verdict)
+        deserved = sighting.rule.definition.outputs.level_of(finding)
         episode = episodes.get(finding.kind)
         if episode is None:
-            episodes[finding.kind] = episode = self._opened(sighting, finding, level, at)
+            episodes[finding.kind] = episode = self._opened(sighting, finding, deserved, at)
+            self._wait(episode)
             yield self._change("opened", episode, at=at)
             return
+        if episode.fading_since is not None or episode.deserved != "P1":
+            episode.standing_since = at
         episode.fading_since, episode.why = None, ""
-        episode.finding, episode.level, episode.seen_at = finding, level, at
+        episode.finding, episode.deserved, episode.seen_at = finding, deserved, at
+        episode.rate(at)
         episode.observations += 1
         episode.peak_edge_bps = max(episode.peak_edge_bps, finding.edge_bps)
         episode.peak_profit = max(episode.peak_profit, finding.profit)
-        if level != episode.told[0] or at >= episode.due:
+        if episode.level != episode.told[0] or at >= episode.due:
             yield self._update(episode, at=at)
         else:
             self._wait(episode)
 
     @staticmethod
-    def _opened(sighting: Sighting, finding: Finding, level: str, at: int) -> Episode:
+    def _opened(sighting: Sighting, finding: Finding, deserved: str, at: int) -> Episode:
         rule = sighting.rule
+        at_once = deserved != "P1" or not rule.definition.dedupe.persist_ms
+        level = deserved if at_once else "P2"
         content = f"{rule.code}|{rule.sha256}|{finding.kind}|{sighting.subject}|{at}"
         return Episode(
             key=hashlib.sha256(content.encode()).hexdigest()[:32],
@@ -225,6 +276,8 @@ class Episodes:
             told=(level, finding.profit, finding.edge_bps),
             peak_edge_bps=finding.edge_bps,
             peak_profit=finding.profit,
+            standing_since=at,
+            deserved=deserved,
         )
 
     @staticmethod

@@ -15,7 +15,9 @@ from markets.books import Books
 from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
 from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.problems import Problems
-from rules.engine import ActiveRule, Engine, Sighting
+from rules import house
+from rules.dsl import RuleError, parse_rule
+from rules.engine import ActiveRule, Engine
 from signals.episodes import Digest, Episodes, SignalChange
 
 
@@ -28,6 +30,7 @@ class Step:
 
 
 NOTHING = Step()
+SWEEP_EVERY_NS = 1_000_000_000
 PROVE_EVERY_NS = 20_000_000  # 400 hashes a second: under 1 % of a core, a round of 1,000 in 3 s
 
 
@@ -44,6 +47,7 @@ class Pipeline:
         self.frames = 0
         self.last_frame_at = 0
         self._prove_at = 0
+        self._sweep_at = 0
 
     def feed(self, frame: Frame) -> Step:
         """Take one frame, in order of receive time."""
@@ -52,10 +56,12 @@ class Pipeline:
         gone = self.advance(t) if t >= self.episodes.due else None
         if t >= self._prove_at:
             self._prove_at = t + PROVE_EVERY_NS
-            self._examine(frame)
+            gone = [*(gone or ()), *self._examine(frame)]
         if frame.ch == "ws" and frame.req is None:
             touched = self.books.feed(frame.body, t, frame.conn)
         elif frame.ch == "gamma":
+            if house.is_ours(frame.req):
+                return Step((*(gone or ()), *self._house(frame)))
             return self._listing_frame(frame, gone or [])
         else:
             touched = self._rarer(frame)
@@ -71,11 +77,19 @@ class Pipeline:
         """Close all open episodes at the time of the last frame, as a replay would."""
         return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
 
-    def _examine(self, frame: Frame) -> None:
-        """Do now and then what is too dear for every frame."""
+    def _examine(self, frame: Frame) -> list[SignalChange]:
+        """Do now and then what is too dear for every frame, or depends on time alone."""
         self.books.prove_some()
         if frame.ch == "ws" and frame.req is None:
             self.books.look_for_unknown_fields(frame.body, frame.t)
+        if frame.t < self._sweep_at or not self.engine.sweeps:
+            return []
+        self._sweep_at = frame.t + SWEEP_EVERY_NS
+        return self._told(self.episodes.take(self.engine.sweep(at=frame.t), at=frame.t))
+
+    def settle(self) -> list[SignalChange]:
+        """Say what waits to be told, as when nothing more is to come for a while."""
+        return self._told(self.episodes.settle(at=self.last_frame_at))
 
     def _rarer(self, frame: Frame) -> Sequence[Book]:
         """Take a connection's opening or closing, or a REST answer about books."""
@@ -124,14 +138,50 @@ class Pipeline:
                 self.books.drop(market.condition_id)
             else:
                 self.books.add(market)
-        sightings: list[Sighting] = []
-        for watch in self.engine.watch_event(event, self.books.by_market):
-            watch.terms_at = t
-            sightings += self.engine.look_at(watch, at=t)
-        return self._told(self.episodes.take(sightings, at=t))
+        self.engine.terms_told(event.event_id, at=t)
+        seen = self.engine.watch_event(event, self.books.by_market, at=t)
+        return self._told(self.episodes.take(seen, at=t))
+
+    # --- what the desk itself knows ---------------------------------------------------
+
+    def _house(self, frame: Frame) -> list[SignalChange]:
+        """Take rules, relations or a history of endgames; what cannot be read changes nothing."""
+        try:
+            if frame.req == house.RULES:
+                return self.use_rules(_rules(frame.body), t=frame.t)
+            if frame.req == house.RELATIONS:
+                return self._use_relations(frame)
+            self.engine.use_history(house.history_of(frame.body))
+        except (house.BadHouse, RuleError) as error:
+            self.problems.note(
+                "house", "unreadable", at=frame.t, subject=frame.req or "", detail=str(error)
+            )
+        return []
+
+    def use_rules(self, rules: Iterable[ActiveRule], *, t: int) -> list[SignalChange]:
+        """Run these from now on. Signals of a rule that changed are closed and found anew."""
+        now = {rule.code: rule for rule in rules}
+        changed = [old.code for old in self.engine.rules if now.get(old.code) != old]
+        changes = self._told(self.episodes.close_rules(changed, at=t, why="rule_changed"))
+        self.engine.use_rules(now.values())
+        for event in self.events.values():
+            seen = self.engine.watch_event(event, self.books.by_market, at=t)
+            changes += self._told(self.episodes.take(seen, at=t))
+        return changes
+
+    def _use_relations(self, frame: Frame) -> list[SignalChange]:
+        seen = self.engine.use_relations(house.relations_of(frame.body), at=frame.t)
+        for refused in self.engine.refused:
+            self.problems.note("house", "contradiction", at=frame.t, subject=str(refused)[:200])
+        return self._told(self.episodes.take(seen, at=frame.t))
 
     def _told(self, changes: Iterable[SignalChange]) -> list[SignalChange]:
         told = list(changes)
         for change in told:
             self.digest.add(change)
         return told
+
+
+def _rules(body: bytes) -> list[ActiveRule]:
+    texts = house.rule_texts(body)
+    return [ActiveRule.of(parse_rule(text, source="house/rules")) for text in texts]

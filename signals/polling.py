@@ -46,7 +46,7 @@ from markets.watch import WatchedEvent, WatchedMarket
 from rules.engine import ActiveRule, Sighting
 from signals import store
 from signals.adopt import adopt
-from signals.episodes import NEVER, Episode, SignalChange
+from signals.episodes import Episode, SignalChange
 from signals.models import Signal, SignalQuerySet
 from signals.pipeline import Pipeline
 from signals.running import active_rules
@@ -256,7 +256,8 @@ class Look:
     """
 
     def __init__(self, rules: Iterable[ActiveRule], adopted: Sequence[Episode], told: Told) -> None:
-        self.pipeline = Pipeline(rules)
+        # What follows prices over time needs a stream; a look now and then would mislead it.
+        self.pipeline = Pipeline(rule for rule in rules if rule.kinds)
         self.told = told
         self.events: list[EventTerms] = []
         self.changes: list[SignalChange] = []
@@ -280,7 +281,7 @@ class Look:
             self.pipeline.episodes.resume(episode)  # where the terms did not even come
         gone = [Sighting(each.rule, each.subject, (), self._why(each)) for each in unseen]
         self.changes += self.pipeline.episodes.take(gone, at=self._clock.now())
-        self.changes += self.pipeline.advance(NEVER)
+        self.changes += self.pipeline.settle()
 
     def tops(self) -> Iterator[Top]:
         """Return the touch of every book that the venue answered for, if only that it has none."""

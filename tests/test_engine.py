@@ -22,8 +22,9 @@ from markets.polymarket.wire import Message, Row
 from markets.problems import Problems
 from markets.simulator.world import World, frames
 from rules.dsl import parse_rule
-from rules.engine import REFRESH, ActiveRule, Engine, Sighting, Watch
+from rules.engine import ActiveRule, Engine, Sighting
 from rules.kernel.finding import Finding
+from rules.watch import REFRESH, Watch
 from signals.pipeline import Pipeline
 from tests.worlds import event_view, market_terms
 
@@ -61,7 +62,8 @@ class Desk:
         self.list(terms)
 
     def list(self, terms: EventTerms) -> list[Watch]:
-        self.watches = self.engine.watch_event(terms, self.books)
+        self.seen = self.engine.watch_event(terms, self.books)
+        self.watches = [self.engine.watches[each] for each in self.engine.watches]
         return self.watches
 
     def __getitem__(self, number: int) -> Book:

@@ -59,6 +59,11 @@ class ImbalanceWatch:
         self._since: int | None = None  # unix ns at which it crossed the threshold
         self._side = 0
 
+    @property
+    def tilted(self) -> bool:
+        """Whether it is above the threshold now, told or not."""
+        return self._since is not None
+
     def update(self, at: int, bids: Iterable[Level], asks: Iterable[Level]) -> Imbalance | None:
         """Take both sides of outcome 0, best first, at a time (unix ns); return a new tilt.
 

@@ -71,17 +71,23 @@ class Fact:
 
 def connected_sets(relations: Iterable[Relation]) -> list[tuple[Relation, ...]]:
     """Split relations into sets that share no market, in the order of their first relation."""
-    sets: list[tuple[set[str], list[Relation]]] = []
-    for relation in relations:
-        members, joined = set(relation.members), [relation]
-        apart = []
-        for others, held in sets:
-            if members.isdisjoint(others):
-                apart.append((others, held))
-            else:
-                members, joined = members | others, held + joined
-        sets = [*apart, (members, joined)]
-    return [tuple(held) for _, held in sets]
+    given = list(relations)
+    first: dict[str, str] = {}  # of each market: one that it is connected with, itself at the root
+
+    def root(member: str) -> str:
+        while (above := first.setdefault(member, member)) != member:
+            first[member] = first[above]
+            member = above
+        return member
+
+    for relation in given:
+        top = root(relation.members[0])
+        for member in relation.members[1:]:
+            first[root(member)] = top
+    sets: dict[str, list[Relation]] = {}
+    for relation in given:
+        sets.setdefault(root(relation.members[0]), []).append(relation)
+    return [tuple(held) for held in sets.values()]
 
 
 def members_of(relations: Iterable[Relation]) -> tuple[str, ...]:

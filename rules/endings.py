@@ -1,0 +1,109 @@
+"""Events near their end, looked at in turn as time passes (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from markets.book import Book
+from markets.listing import EventTerms
+from rules.kernel.endgame import History, detect_endgame
+from rules.kernel.finding import EventView
+from rules.rule_kinds import EndgameRule
+from rules.sightings import ActiveRule, Sighting, market_view
+from rules.watch import OVER
+
+HOUR, MINUTE = 3_600.0, 60.0
+
+
+@dataclass(slots=True)
+class Ending:
+    """An event and its books; `told` are the rules with something to take back, by code."""
+
+    terms: EventTerms
+    books: Sequence[Book]
+    told: dict[str, ActiveRule] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        return all(market.untradable in OVER for market in self.terms.markets)
+
+    def view(self) -> EventView:
+        return EventView(self.terms, tuple(map(market_view, self.terms.markets, self.books)))
+
+
+class Endings:
+    """All events that are watched, and what ENDGAME rules see of those near their end."""
+
+    def __init__(self) -> None:
+        self.rules: tuple[ActiveRule, ...] = ()
+        self.history = History({})
+        self._events: dict[str, Ending] = {}
+        self._turn: list[str] = []  # still to be looked at in this round
+
+    def watch(self, terms: EventTerms, books: Sequence[Book]) -> list[Sighting]:
+        """Take over an event's terms; return what is taken back."""
+        before = self._events.pop(terms.event_id, None)
+        ending = Ending(terms, books, before.told if before else {})
+        if ending.over:
+            told, ending.told = ending.told, {}
+            return [_gone(rule, ending, "market_closed") for rule in told.values()]
+        self._events[terms.event_id] = ending
+        return []
+
+    def covers(self, rule: ActiveRule, event_id: str | None) -> bool:
+        """Say whether a rule's scope covers an event; one that is over or unknown is covered."""
+        ending = self._events.get(event_id or "")
+        if ending is None:
+            return True
+        tags = frozenset(ending.terms.tags)
+        return rule.definition.scope.covers(ending.terms, tags=tags)
+
+    def look(self, at: int, *, share: int) -> list[Sighting]:
+        """Look at one `share`-th of the events; every event has its turn in so many calls."""
+        if not self.rules:
+            return []
+        if not self._turn:
+            self._turn = list(self._events)
+        when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
+        count = -(-len(self._events) // share)
+        turn, self._turn = self._turn[:count], self._turn[count:]
+        endings = (self._events[each] for each in turn if each in self._events)
+        return [seen for ending in endings for seen in self._seen(ending, when)]
+
+    def _seen(self, ending: Ending, when: datetime) -> Iterator[Sighting]:
+        for rule in self.rules:
+            definition = rule.definition
+            if not isinstance(definition, EndgameRule):
+                continue
+            finding = None
+            if _is_near(ending.terms, definition, when) and self.covers(
+                rule, ending.terms.event_id
+            ):
+                finding = detect_endgame(
+                    ending.view(),
+                    at=when,
+                    params=definition.params.kernel(),
+                    history=self.history,
+                )
+            if finding is not None:
+                ending.told[rule.code] = rule
+                yield Sighting(rule, ending.terms.event_id, (finding,), "")
+            elif ending.told.pop(rule.code, None):
+                yield _gone(rule, ending, "edge_gone")
+
+
+def _gone(rule: ActiveRule, ending: Ending, why: str) -> Sighting:
+    return Sighting(rule, ending.terms.event_id, (), why)
+
+
+def _is_near(event: EventTerms, rule: EndgameRule, when: datetime) -> bool:
+    """Say whether any market may be looked at, by its listed end alone."""
+    ahead = float(rule.params.minutes_to_end) * MINUTE
+    behind = float(rule.params.post_event_hours) * HOUR if rule.params.post_event else 0.0
+    for market in event.markets:
+        end_at = market.end_at or event.end_at
+        if end_at is not None and -behind <= (end_at - when).total_seconds() <= ahead:
+            return True
+    return False
