@@ -72,6 +72,11 @@ class Engine:
         self._joint = _of(self.rules, CrossMarketRule, TemporalRule)
         self._endings.rules = _of(self.rules, EndgameRule)
 
+    def event_ids(self, market_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the events of markets, each once; those that are not listed have none."""
+        listed = (self._terms.get(market_id) for market_id in market_ids)
+        return tuple(dict.fromkeys(each.event_id for each in listed if each and each.event_id))
+
     # --- what is watched --------------------------------------------------------------
 
     def watch_event(

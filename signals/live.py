@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from markets.books import Books
 from markets.frames import Frame
 from markets.gaps import Gaps
 from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
+from signals.house import ASK_SECONDS, House
+from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
 from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
@@ -23,8 +28,24 @@ MARK_SECONDS = 0.25
 FINISH_SECONDS = 10.0
 
 
+class Observer(Protocol):
+    """Works beside the pipeline, on its books, in its thread."""
+
+    def on_frame(self, t: int) -> None:
+        """A frame was taken (unix ns)."""
+
+    def on_time(self, now: int) -> None:
+        """Called a few times a second, whether frames come or not (unix ns)."""
+
+    def stop(self) -> None: ...
+
+
 class Live:
-    """One run over a source. `digest` is what a replay of its recording must give."""
+    """One run over a source. `digest` is what a replay of its recording must give.
+
+    `house` is asked every other second, in a thread, for what the desk itself knows; it
+    goes the way of all frames. `keeping` is where the last hours are kept, if they are.
+    """
 
     def __init__(
         self,
@@ -35,6 +56,9 @@ class Live:
         recording: Path | None = None,
         part_bytes: int = PART_BYTES,
         confirm_terms: bool = False,
+        house: House | None = None,
+        keeping: Keeping | None = None,
+        observe: Callable[[Books], Sequence[Observer]] | None = None,
     ) -> None:
         self.pipeline = Pipeline(rules, confirm_terms=confirm_terms)
         self.clock = clock
@@ -51,6 +75,10 @@ class Live:
             if recording
             else None
         )
+        self._house = house
+        header = recording_header(self.pipeline.engine)
+        self._kept = Kept(self.pipeline, keeping, header=header) if keeping else None
+        self._observers = observe(self.pipeline.books) if observe else ()
 
     @property
     def digest(self) -> str:
@@ -59,7 +87,12 @@ class Live:
     async def run(self, source: Source, *, stop: asyncio.Event) -> None:
         """Take frames until the source ends or `stop` is set, then close everything."""
         self._source = source
-        helpers = [asyncio.create_task(self._mark()), asyncio.create_task(self._flush())]
+        await self._ask_house()
+        helpers = [
+            asyncio.create_task(self._listen()),
+            asyncio.create_task(self._mark()),
+            asyncio.create_task(self._flush()),
+        ]
         reading = asyncio.create_task(source.run(self.take))
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -81,6 +114,10 @@ class Live:
         begun = time.perf_counter_ns()
         step = self.pipeline.feed(frame)
         self.busy_ns += time.perf_counter_ns() - begun
+        if self._kept:
+            self._kept.take(frame, step)
+        for observer in self._observers:
+            observer.on_frame(frame.t)
         if step.changes:
             self._confirm(step)
         self._store(step)
@@ -88,8 +125,20 @@ class Live:
     def _confirm(self, step: Step) -> None:
         """Have the terms of what was just found read again."""
         for change in step.changes:
-            if self._source and change.change == "opened" and change.finding.event_id:
-                self._source.confirm(change.finding.event_id)
+            if self._source and change.change == "opened":
+                for event_id in self.pipeline.engine.event_ids(change.finding.market_ids):
+                    self._source.confirm(event_id)
+
+    async def _listen(self) -> None:
+        """Hear of rules and relations that changed while this runs."""
+        while True:
+            await asyncio.sleep(ASK_SECONDS)
+            await self._ask_house()
+
+    async def _ask_house(self) -> None:
+        if self._house is not None:
+            for req, body in await asyncio.to_thread(self._house.news):
+                self.take(Frame(self.clock.now(), "gamma", body, None, req))
 
     def _store(self, step: Step) -> None:
         if self.writer is None:
@@ -109,7 +158,10 @@ class Live:
             await asyncio.sleep(MARK_SECONDS)
             if self._recorder:
                 self._recorder.flush()
-            self._store(Step(tuple(self.pipeline.advance(self.clock.now()))))
+            now = self.clock.now()
+            self._store(Step(tuple(self.pipeline.advance(now))))
+            for observer in self._observers:
+                observer.on_time(now)
             self._settle()
 
     def _settle(self) -> None:
@@ -130,6 +182,8 @@ class Live:
     def _flush_once(self) -> None:
         if self._recorder:
             self._recorder.flush()
+        if self._kept:
+            self._kept.flush()
         if self.writer is None:
             return
         pipeline = self.pipeline
@@ -160,13 +214,18 @@ class Live:
             "open_gaps": len(self.gaps.open),
             "last_healing_seconds": self._healing_seconds,
             **(self._source.vital_signs() if self._source else {}),
+            **(self._kept.vital_signs() if self._kept else {}),
             "mean_us": round(self.busy_ns / max(pipeline.frames, 1) / 1_000, 1),
         }
 
     def _finish(self) -> None:
+        for observer in self._observers:
+            observer.stop()
         changes = self.pipeline.stop()
         self._store(Step(tuple(changes)))
         self._flush_once()
+        if self._kept:
+            self._kept.close()
         if self._recorder:
             self._recorder.close()
             log.info(

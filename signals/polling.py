@@ -47,9 +47,9 @@ from rules.engine import ActiveRule, Sighting
 from signals import store
 from signals.adopt import adopt
 from signals.episodes import Episode, SignalChange
+from signals.house import active_rules
 from signals.models import Signal, SignalQuerySet
 from signals.pipeline import Pipeline
-from signals.running import active_rules
 from signals.sources import Clock
 
 log = logging.getLogger(__name__)

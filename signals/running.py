@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,10 @@ from markets.books import Books
 from markets.ingest import Followed
 from markets.recording import PART_BYTES, Recording
 from rules.engine import ActiveRule
-from rules.load import enabled_definitions
 from signals import store
-from signals.live import FINISH_SECONDS, Live
+from signals.house import House
+from signals.kept import Keeping
+from signals.live import FINISH_SECONDS, Live, Observer
 from signals.sources import Clock, Paced, Source, Venue, recorded, simulated
 from signals.writer import Writer
 
@@ -76,15 +77,17 @@ def _read_watched(following: set[str]) -> tuple[Followed, ...]:
     )
 
 
-def active_rules() -> tuple[ActiveRule, ...]:
-    """Return the published, enabled rules."""
-    return tuple(ActiveRule.of(enabled.definition) for enabled in enabled_definitions())
+def _keeping() -> Keeping | None:
+    """Return where the last hours are kept; None where they are not to be."""
+    hours = settings.MPX_KEEP_HOURS
+    return Keeping(settings.MPX_KEEP_DIR, hours, settings.MPX_KEEP_MB) if hours else None
 
 
 class LiveThread(threading.Thread):
     """The live path in a thread of its own, with its writer.
 
-    `failed` is the exception that ended it, if one did.
+    `failed` is the exception that ended it, if one did. `observe` is given the books and
+    returns what works beside the pipeline on them.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class LiveThread(threading.Thread):
         recording: Path | None = None,
         part_bytes: int = PART_BYTES,
         store: bool = True,
+        observe: Callable[[Books], Sequence[Observer]] | None = None,
     ) -> None:
         super().__init__(name="stream", daemon=True)
         self.source = source
@@ -101,6 +105,8 @@ class LiveThread(threading.Thread):
         self.part_bytes = part_bytes
         self.failed: BaseException | None = None
         self.live: Live | None = None
+        self._observe = observe
+        self._house = House()
         self._writer = Writer() if store else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -129,6 +135,9 @@ class LiveThread(threading.Thread):
             recording=self.recording,
             part_bytes=self.part_bytes,
             confirm_terms=self.source == "real",
+            house=self._house if self._writer else None,
+            keeping=_keeping() if self._writer else None,
+            observe=self._observe,
         )
         source = source_of(self.source, clock=clock, books=self.live.pipeline.books)
         self._ready.set()
@@ -140,7 +149,7 @@ class LiveThread(threading.Thread):
                 store.close_lost(at=datetime.now(UTC))
                 gap_rows.close_lost()
                 self._writer.start()
-            return active_rules()
+            return self._house.rules()
         finally:
             connections.close_all()  # this thread is not ours and needs none again
 

@@ -22,6 +22,7 @@ from markets.problems import Problems
 from markets.recording import Recording
 from markets.simulator import World
 from markets.simulator import frames as world_frames
+from rules.house import is_ours
 
 BREATH = 50  # frames without a pause after which other tasks get a turn
 
@@ -56,8 +57,12 @@ def simulated(*, seed: int, events: int, start: int) -> Iterator[Frame]:
 
 
 def recorded(path: Path, *, problems: Problems) -> Iterator[Frame]:
-    """Return the frames of a recording; raise `NotARecording` for another file."""
-    return iter(Recording(path, problems=problems))
+    """Return what the venue sent in a recording; raise `NotARecording` for another file.
+
+    What the desk of then knew is left out: this desk has rules and relations of its own.
+    """
+    frames = Recording(path, problems=problems)
+    return (frame for frame in frames if not is_ours(frame.req))
 
 
 @dataclass(slots=True)

@@ -28,9 +28,9 @@ from markets.fills import FREE, Ladder
 from markets.frames import moment
 from rules.load import publish_missing
 from signals import store
+from signals.house import active_rules
 from signals.models import Signal
 from signals.pipeline import Pipeline
-from signals.running import active_rules
 from signals.sources import simulated
 from tests.desk_cast import approver, prepare, trader
 from tests.oracle import best_profit, one_true

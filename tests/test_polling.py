@@ -32,9 +32,9 @@ from rules.load import publish_missing
 from rules.models import Rule
 from signals import polling, tasks
 from signals.adopt import Unreadable, adopt, finding_of
+from signals.house import active_rules
 from signals.models import Signal, SignalPoint
 from signals.pipeline import Pipeline
-from signals.running import active_rules
 from tests.live_cast import shipped_rules, simulated
 from tests.servers import wait_for
 from tests.venue import VenueClient, mock_venue

@@ -18,9 +18,9 @@ from markets.simulator import World, frames
 from markets.ticks import TickSampler
 from rules.load import publish_missing
 from signals import store
+from signals.house import active_rules
 from signals.models import Signal
 from signals.pipeline import Pipeline
-from signals.running import active_rules
 
 MINUTE_NS = 60_000_000_000
 HOUR_NS = 60 * MINUTE_NS
