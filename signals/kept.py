@@ -30,6 +30,7 @@ from markets.frames import Frame
 from markets.polymarket.wire import last_stamp
 from markets.problems import Problems
 from markets.recording import NotARecording, Recording, RecordingWriter, later_parts
+from rules import house
 from signals.pipeline import Pipeline, Step
 
 log = logging.getLogger(__name__)
@@ -264,8 +265,8 @@ class Kept:
         return {"kept_spans": self._number, "kept_failures": self._scribe.failures}
 
     def _remember(self, frame: Frame, step: Step) -> None:
-        if frame.req is not None and frame.req.startswith("house/"):
-            self._house[frame.req] = frame
+        if house.is_ours(frame.req):
+            self._house[frame.req or ""] = frame
             return
         if step.events:
             page = _Page(frame)

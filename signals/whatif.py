@@ -13,12 +13,12 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from markets.frames import Frame
+from rules import house
 from rules.dsl import ObservedRule
 from rules.engine import ActiveRule
 from signals.episodes import SignalChange
 from signals.pipeline import Pipeline
 
-RULES: Final = "house/rules"
 MOST_LISTED: Final = 200  # of each list; how many more there are is said
 SECOND = 1_000_000_000
 LEVELS: Final = ("P1", "P2", "P3")
@@ -175,10 +175,10 @@ class WhatIf:
         self.last_at = 0
 
     def take(self, frame: Frame) -> None:
-        if frame.req is not None and frame.req.startswith("house/"):
-            if frame.req == RULES:
+        if house.is_ours(frame.req):
+            if frame.req == house.RULES:
                 return
-            self._told[frame.req] = self._told.get(frame.req, 0) + 1
+            self._told[frame.req or ""] = self._told.get(frame.req or "", 0) + 1
         self.frames += 1
         self.first_at = self.first_at or frame.t
         self.last_at = frame.t
