@@ -175,6 +175,26 @@ def test_nothing_is_told_while_warming_up_or_soon_after_a_spike():
     assert len(one) == 1
 
 
+def test_the_warm_up_is_counted_from_the_first_price_whatever_the_clock_says():
+    watch = a_watch()
+    now = 1_780_000_000
+
+    assert feed(watch, quiet(50) + quiet(30, 7000), start=now) == []
+
+
+def test_a_spike_that_went_back_is_over_even_if_the_price_returns():
+    watch = a_watch()
+    (spike,) = feed(watch, quiet(200) + quiet(3, 7000))
+    assert watch.still(203 * NS) == spike
+
+    feed(watch, quiet(1), start=204)
+    gone = watch.still(204 * NS)
+    feed(watch, quiet(1, 7000), start=205)
+
+    assert gone is None
+    assert watch.still(205 * NS) is None
+
+
 def test_books_that_cannot_be_believed_are_passed_over_and_what_they_hid_counts_after():
     watch = a_watch()
     feed(watch, quiet(200))

@@ -131,7 +131,7 @@ class SpikeWatch:
         if bid * bid_size < self._min_depth or (PRICE_ONE - ask) * ask_size < self._min_depth:
             return None
         mid, before = bid + ask, self._mid
-        if self._idle and at - self._at >= 2 * self._idle:
+        if before and self._idle and at - self._at >= 2 * self._idle:
             self._rest((at - self._at) // self._idle - 1)
         self._mid, self._at = mid, at
         self._number += 1
@@ -194,12 +194,13 @@ class SpikeWatch:
         return self.params.threshold * (QUIET_SHARE + (1.0 - QUIET_SHARE) * above)
 
     def still(self, at: int) -> Spike | None:
-        """Return the last spike while it is new and the price has not gone halfway back."""
+        """Return the last spike while it is new; once the price is halfway back it is over."""
         spike = self.last
         if spike is None or at - spike.at > self.params.hold_secs * NS:
             return None
-        kept = (LOGIT[self._mid] - LOGIT[spike.before]) / spike.move
-        return spike if kept > 0.5 else None
+        if (LOGIT[self._mid] - LOGIT[spike.before]) / spike.move <= 0.5:
+            self.last = None
+        return self.last
 
     def _judge(self, at: int, deviation: float, limit: float) -> Spike | None:
         """Decide on a sum above its limit: it must stand there, or it was a bounce."""
