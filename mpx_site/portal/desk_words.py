@@ -66,3 +66,10 @@ REFUSED = {
     "policy.confirm_refused": "Confirming the limits was refused",
     "policy.refuse_refused": "Dropping the limits was refused",
 }
+
+# The figures of a plan, by their names in a difference.
+FIGURES = {
+    "notional": "Costs at most",
+    "min_payoff": "Pays at worst",
+    "worst_loss": "Lost if legs stay open",
+}

@@ -343,6 +343,7 @@ class IntentPage:
     after: OrderIntent | None
     refusal: Refusal | None
     changes: tuple[Change, ...]  # since the plan that the address names
+    worst_end: str  # in which of the possible ends the legs pay least
     states: int | None  # possible ends that the certificate counts; None if it does not
     key: str
 
@@ -372,16 +373,34 @@ def intent(number: int, query: QueryDict, *, by: User, at: datetime) -> IntentPa
         checks=_checks(found, events, at=at),
         steps=_steps(events),
         may=may_approve(found, by),
-        may_cancel=found.is_open and (own or by.has_perm("execution.approve_intent")),
+        may_cancel=_may_take_back(found, by),
         may_revise=suggested and own and by.has_perm("execution.create_intent"),
         single=settings.MPX_SINGLE_OPERATOR and own,
         before=before,
         after=after,
         refusal=refusal_of(query.get("refused"), f"intent:{number}"),
         changes=_since(query.get("since", ""), events, plan),
+        worst_end=_worst_end(plan, sights),
         states=found.signal.payload.get("certificate", {}).get("states"),
         key=new_key(),
     )
+
+
+def _may_take_back(found: OrderIntent, by: User) -> bool:
+    """Say whether taking it back is for this person; whoever approves rejects a suggestion."""
+    own = found.proposer_id == by.pk
+    if found.status == Status.APPROVED:
+        return own or by.has_perm("execution.approve_intent")
+    return own and found.status == Status.SUGGESTED
+
+
+def _worst_end(plan: Plan, sights: Mapping[str, Sight]) -> str:
+    """Return the worst end with the market's name instead of its id, where known."""
+    market_id, _, outcome = plan.worst_state.partition("=")
+    for sight in sights.values():
+        if sight.terms.market_id == market_id:
+            return f"{sight.terms.label or sight.terms.question}: {outcome}"
+    return plan.worst_state
 
 
 def _neighbours(found: OrderIntent, at: datetime) -> tuple[OrderIntent | None, OrderIntent | None]:

@@ -45,6 +45,21 @@ def step_words(kind: str) -> str:
 
 
 @register.filter
+def change_words(what: str) -> str:
+    """Name what differs between two plans as the figures of the page do."""
+    return words.FIGURES.get(what, what)
+
+
+@register.filter
+def trimmed(value: str) -> str:
+    """Write a number that is kept with many digits with as many as it needs, at least two."""
+    whole, dot, rest = value.partition(".")
+    if not dot or not (whole + rest).isdecimal():
+        return value
+    return f"{whole}.{rest[:2]}{rest[2:].rstrip('0')}"
+
+
+@register.filter
 def per_share(amount: Decimal | str | None) -> str:
     """Write what a share cost on average as cents, to a hundredth of one."""
     return f"{amount * 100:.2f}¢" if isinstance(amount, Decimal) else NOTHING

@@ -28,7 +28,7 @@ from tests.portal_cast import PASSWORD
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = os.environ.get("MPX_SHOTS")  # a folder for screenshots, when somebody wants to look
-SERVE = "import django; django.setup(); from tests.browser import desk; desk.serve({port})"
+SERVE = "import django; django.setup(); from tests.browser import {desk} as d; d.serve({port})"
 WIDTHS = (1440, 360)
 THEMES = ("light", "dark")
 
@@ -40,6 +40,8 @@ pytestmark = [
 
 class DeskProcess:
     """The app in a process of its own; `tell` does something to its rows."""
+
+    desk = "desk"  # the module of `tests.browser` that it runs
 
     def __init__(self, home: Path) -> None:
         with socket.socket() as probe:
@@ -56,7 +58,7 @@ class DeskProcess:
             "DEBUG": "false",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE.format(port=self.port)],
+            [sys.executable, "-c", SERVE.format(desk=self.desk, port=self.port)],
             cwd=settings.BASE_DIR,
             env=environment,
             stdin=subprocess.PIPE,

@@ -49,21 +49,30 @@ function send(event) {
   form.dataset.sent = "yes";
 }
 
-/** Take a new way to decide only for the same plan; a plan never changes under its reader. */
+/** Bring up to date what shows a plan, but never another plan: that one is only announced. */
 function follow(page) {
-  const shown = document.getElementById("decide");
-  const fresh = page.getElementById("decide");
-  if (!shown || !fresh) return;
-  const same = shown.dataset.version === fresh.dataset.version;
-  if (same && shown.dataset.advice === fresh.dataset.advice) return;
-  if (shown.dataset.hash === fresh.dataset.hash && !held(shown)) {
-    shown.replaceWith(document.importNode(fresh, true));
-    return;
+  for (const shown of document.querySelectorAll("[data-plan]")) {
+    const fresh = page.getElementById(shown.id);
+    if (!fresh || !differs(shown, fresh)) continue;
+    if (shown.dataset.plan === fresh.dataset.plan && !held(shown)) {
+      shown.replaceWith(document.importNode(fresh, true));
+    } else if (shown.dataset.version !== fresh.dataset.version) {
+      announce(shown, fresh);
+    }
   }
-  if (same) return;
+}
+
+/** Forms have a new key each time; what counts of them is their version and their advice. */
+function differs(shown, fresh) {
+  if (!shown.dataset.version) return shown.innerHTML !== fresh.innerHTML;
+  return shown.dataset.version !== fresh.dataset.version || shown.dataset.advice !== fresh.dataset.advice;
+}
+
+/** Say above the buttons that they are about something that is not so any more. */
+function announce(shown, fresh) {
   const moved = shown.querySelector(".moved");
   if (!moved.hidden) return;
-  const revised = shown.dataset.hash !== fresh.dataset.hash;
+  const revised = shown.dataset.plan !== fresh.dataset.plan;
   const link = document.createElement("a");
   link.href = revised ? moved.dataset.sinceUrl : location.pathname;
   link.textContent = revised ? "See what is different" : "Show how it stands";
