@@ -58,7 +58,7 @@ def test_the_list_says_for_each_rule_what_it_does_and_who_changed_it(viewer: Cli
     assert "0 of 1 run" in words
     assert f"Dutch book {CODE}" in words
     assert "off switched off by the desk" in words
-    assert "switched off 0 s ago by ann" in words
+    assert re.search(r"switched off \d+ s ago by ann", words)
     signals = re.findall(r"\?rule=DUTCH_BOOK_DETECT&amp;level=(P\d)", answer.content.decode())
     assert signals == ["P2"]
 
@@ -179,7 +179,7 @@ def test_rolling_back_shows_the_difference_first_and_the_audit_after(analyst: Cl
     a_rule()
     page = analyst.get(PAGE)
     assert "Going back to v1" in words_of(page)
-    diff = re.findall(r'data-change="([-+])">[-+] (.*)', page.content.decode())
+    diff = re.findall(r'data-change="([-+])">[-+](.*)', page.content.decode())
     assert ("-", "  min_profit_usd: 2") in diff
     assert ("+", "  min_profit_usd: 0.5") in diff
 

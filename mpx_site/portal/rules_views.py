@@ -65,7 +65,7 @@ LOOKS = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a unified diff; `change` is `+`, `-`, `@` or empty."""
+    """One line of a unified diff as it is; `change` is its first sign: `+`, `-`, `@` or none."""
 
     change: str
     text: str
@@ -209,7 +209,7 @@ def _back(found: Rule, version: RuleVersion) -> tuple[Line, ...]:
 def lines_of(diff: Iterable[str]) -> tuple[Line, ...]:
     """Take a unified diff apart, without the names of its two sides."""
     kept = [line for line in diff if not line.startswith(("--- ", "+++ "))]
-    return tuple(Line(line[0].strip(), line[1:] if line[0] != "@" else line) for line in kept)
+    return tuple(Line(line[0].strip(), line) for line in kept)
 
 
 # --- fields --------------------------------------------------------------------------
@@ -239,15 +239,17 @@ def _leaves(value: BaseModel, default: BaseModel, prefix: str) -> Iterator[Field
 
 
 def _field(name: str, value: Any, default: Any, about: str | None) -> Field:
-    return Field(name, written(value), written(default), about or "", value != default)
+    empty = "none" if ".exclude." in name else "all"
+    said, usual = written(value, empty=empty), written(default, empty=empty)
+    return Field(name, said, usual, about or "", value != default)
 
 
-def written(value: object) -> str:
-    """Write a value as the rule's text would, a list as words."""
+def written(value: object, *, empty: str) -> str:
+    """Write a value as the rule's text would, a list as words; `empty` is one of nothing."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, tuple):
-        return ", ".join(map(written, value)) or "all"
+        return ", ".join(written(each, empty=empty) for each in value) or empty
     return f"{value.normalize() + 0:f}" if isinstance(value, Decimal) else str(value)
 
 
