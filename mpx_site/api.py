@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from markets.models import Market
+from markets.similar import similar_markets
 from mpx_site.api_answers import (
     PROBLEM_JSON,
     NoQuery,
@@ -32,10 +33,12 @@ from mpx_site.api_rows import (
     Problem,
     SignalDetail,
     SignalPage,
+    SimilarPage,
     market_rows,
     plain,
     recent_ticks,
     signal_row,
+    similar_rows,
 )
 from signals.models import Signal, SignalPoint
 
@@ -162,6 +165,18 @@ class MarketById(APIView):
             raise exceptions.NotFound(f"No market has the id {market_id}.")
         ticks = recent_ticks(market_id, limit=TICKS_SHOWN)
         return Response(rows[0] | {"ticks": list(map(plain, ticks))})
+
+
+class SimilarMarkets(APIView):
+    """Markets that speak of the same: related ones first, then those of its groups."""
+
+    @documented("markets_similar", SimilarPage)
+    def get(self, request: Request, market_id: str) -> Response:
+        asked(request, NoQuery)
+        market = Market.objects.filter(id=market_id).first()
+        if market is None:
+            raise exceptions.NotFound(f"No market has the id {market_id}.")
+        return Response({"results": similar_rows(similar_markets(market))})
 
 
 class NoSuchPath(APIView):

@@ -14,6 +14,7 @@ from typing import Any
 from rest_framework import serializers
 
 from markets.models import Market, Outcome, Tick
+from markets.similar import SimilarMarket
 from signals.models import Signal
 
 Row = dict[str, Any]
@@ -64,6 +65,7 @@ MARKET_COLUMNS = {
 QUOTE_COLUMNS = {
     name: f"quote__{name}" for name in ("bid", "ask", "bid_size", "ask_size", "state", "at")
 }
+SIMILAR_COLUMNS = ("why", "decided", "inverted", "relation_id", "group_id")
 TICK_COLUMNS = ("at", "bid", "ask", "bid_size", "ask_size")
 
 
@@ -84,6 +86,19 @@ def market_rows(markets: Iterable[Mapping[str, Any]]) -> list[Row]:
     kept = list(markets)
     sides = outcomes_of(values["id"] for values in kept)
     return [_market_row(values, sides.get(values["id"], [])) for values in kept]
+
+
+def similar_rows(similar: Iterable[SimilarMarket]) -> list[Row]:
+    """Return similar markets in their order, each as any market is told (two queries)."""
+    listed = list(similar)
+    columns = (*MARKET_COLUMNS.values(), *QUOTE_COLUMNS.values())
+    found = Market.objects.filter(id__in=[each.market.pk for each in listed]).values(*columns)
+    markets = {row["id"]: row for row in market_rows(found)}
+    return [
+        {name: getattr(each, name) for name in SIMILAR_COLUMNS}
+        | {"market": markets[each.market.pk]}
+        for each in listed
+    ]
 
 
 def _market_row(values: Mapping[str, Any], outcomes: list[Row]) -> Row:
@@ -260,3 +275,16 @@ class MarketDetail(MarketRow):
 class MarketPage(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True, help_text="Address of the next page.")
     results = MarketRow(many=True)
+
+
+class SimilarRow(serializers.Serializer[Any]):
+    market = MarketRow()
+    why = serializers.CharField(help_text="What the other market is to this one.")
+    decided = serializers.BooleanField(help_text="A person said so; else matching found it.")
+    inverted = serializers.BooleanField(help_text="It asks the opposite.")
+    relation_id = serializers.IntegerField(allow_null=True)
+    group_id = serializers.IntegerField(allow_null=True)
+
+
+class SimilarPage(serializers.Serializer[Any]):
+    results = SimilarRow(many=True)

@@ -19,6 +19,7 @@ urlpatterns = [
     path("v1/signals/<str:key>", api.SignalByKey.as_view(), name="api-signal"),
     path("v1/markets", api.Markets.as_view(), name="api-markets"),
     path("v1/markets/<str:market_id>", api.MarketById.as_view(), name="api-market"),
+    path("v1/markets/<str:market_id>/similar", api.SimilarMarkets.as_view(), name="api-similar"),
     path("v1/intents", api_execution.Intents.as_view(), name="api-intents"),
     path("v1/intents/preview", api_execution.Preview.as_view(), name="api-intent-preview"),
     path("v1/intents/<int:intent_id>", api_execution.IntentById.as_view(), name="api-intent"),

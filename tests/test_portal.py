@@ -58,6 +58,7 @@ def address_of(route: URLPattern) -> str:
     arguments = {
         "key": "abc",
         "market_id": "1",
+        "event_id": "1",
         "intent_id": 1,
         "number": 1,
         "code": "X_1",
@@ -576,12 +577,15 @@ def test_market_page_lists_its_signals_and_no_others(viewer: Client) -> None:
 
 
 def test_market_page_takes_few_queries(viewer: Client, django_assert_num_queries: Any) -> None:
-    """Heartbeats, market, outcomes, event's markets, their outcomes, ticks, signals."""
+    """Market, outcomes, event's markets, their outcomes, ticks, and with nothing in them:
+
+    rules, relations, signals here and across events, similar markets by relation and group.
+    """
     view = cast.view_of(*[0.03] * 25)
     cast.list_event(view)
     cast.quote(view, at=START)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 7):
+    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 12):
         viewer.get(f"/markets/{view.terms.markets[0].market_id}/")
 
 

@@ -12,11 +12,14 @@ from django.core.paginator import Page
 from django.http import QueryDict
 
 from alerts.models import AuditEntry
-from markets.models import Market
+from markets.models import Event, Market
+from markets.similar import SimilarMarket, similar_markets
 from mpx_site.portal import desk, history, whynot
 from mpx_site.portal.arithmetic import Arithmetic, arithmetic
+from mpx_site.portal.crosses import CrossSet, crosses
 from mpx_site.portal.filters import Asked, AskedMarkets, AskedSignals, AskedStream
 from mpx_site.portal.pictures import Chart
+from rules.kernel.finding import Limits
 from signals.models import Signal, SignalPoint
 
 RELATED = 8
@@ -63,8 +66,24 @@ class MarketPage:
     siblings: Sequence[Market]
     sums: whynot.Sums | None
     baskets: tuple[whynot.Basket, ...]
+    crosses: tuple[CrossSet, ...]
+    ages: whynot.Ages
     picture: Chart | None
     span: str
+    signals: Sequence[Signal]
+    similar: Sequence[SimilarMarket]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    event: Event
+    markets: Sequence[Market]
+    legs: tuple[tuple[Market, tuple[whynot.Touch, ...]], ...]
+    sums: whynot.Sums
+    baskets: tuple[whynot.Basket, ...]
+    crosses: tuple[CrossSet, ...]
+    ages: whynot.Ages
+    limits: Limits
     signals: Sequence[Signal]
 
 
@@ -117,12 +136,16 @@ def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketP
     ticks = history.ticks_of(market_id)
     quote = whynot.quote_of(found)
     span = span if span in history.RANGES else "1h"
+    limits = whynot.limits()
+    together = siblings if found.event is not None and found.event.neg_risk else [found]
     return MarketPage(
         market=found,
         touches=whynot.touches(found),
         siblings=siblings,
         sums=whynot.sums(siblings) if len(siblings) > 1 else None,
-        baskets=whynot.baskets(found, siblings, at=at),
+        baskets=whynot.baskets(found.event, together, at=at, limits=limits),
+        crosses=crosses([market_id], at=at, limits=limits),
+        ages=whynot.ages(together),
         picture=history.touch_chart(
             ticks,
             since=at - history.RANGES[span],
@@ -130,8 +153,37 @@ def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketP
             followed=trusted and quote is not None and quote.state == "fresh",
         ),
         span=span,
-        signals=list(Signal.objects.of_market(market_id, event_id=found.event_id)[:RELATED]),
+        signals=_signals_of(market_id, event_id=found.event_id),
+        similar=similar_markets(found),
     )
+
+
+def event(event_id: str, *, at: datetime) -> EventPage:
+    """Raise `Event.DoesNotExist` for an unknown id."""
+    found = Event.objects.get(pk=event_id)
+    markets = list(Market.objects.of_event(event_id))
+    limits = whynot.limits()
+    return EventPage(
+        event=found,
+        markets=markets,
+        legs=tuple((each, whynot.touches(each)) for each in markets),
+        sums=whynot.sums(markets),
+        baskets=whynot.baskets(found, markets, at=at, limits=limits),
+        crosses=crosses([each.pk for each in markets], at=at, limits=limits),
+        ages=whynot.ages(markets),
+        limits=limits,
+        signals=list(Signal.objects.newest().filter(event=found)[:RELATED]),
+    )
+
+
+def _signals_of(market_id: str, *, event_id: str | None) -> list[Signal]:
+    """Return the newest signals with a leg in a market: its event's, and those across events."""
+    within = Signal.objects.of_market(market_id, event_id=event_id)[:RELATED]
+    if event_id is None:
+        return list(within)
+    across = Signal.objects.of_market(market_id, event_id=None)[:RELATED]
+    newest = sorted([*within, *across], key=lambda each: (each.opened_at, each.pk), reverse=True)
+    return newest[:RELATED]
 
 
 def _related(found: Signal) -> list[Signal]:

@@ -54,6 +54,7 @@ urlpatterns = [
         whatif_views.cancel,
         name="rule-what-if-cancel",
     ),
+    path("events/<str:event_id>/", views.event, name="event"),
     path("markets/", views.markets, name="markets"),
     path("markets/<str:market_id>/", views.market, name="market"),
 ]

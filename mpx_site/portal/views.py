@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from markets.models import Market
+from markets.models import Event, Market
 from mpx_site.portal import history, pages
 from mpx_site.portal.desk import Desk
 from mpx_site.portal.filters import AskedSignals
@@ -71,3 +71,13 @@ def market(request: HttpRequest, market_id: str) -> HttpResponse:
         raise Http404("There is no market of this id.") from None
     context = {"page": page, "spans": tuple(history.RANGES), "desk": desk}
     return render(request, "portal/market.html", context)
+
+
+@require_safe
+@never_cache
+def event(request: HttpRequest, event_id: str) -> HttpResponse:
+    try:
+        page = pages.event(event_id, at=timezone.now())
+    except Event.DoesNotExist:
+        raise Http404("There is no event of this id.") from None
+    return render(request, "portal/event.html", {"page": page})

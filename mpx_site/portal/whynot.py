@@ -1,20 +1,27 @@
-"""Why an event gives no signal now: its baskets at the touch, by the rules' own kernel."""
+"""Why an event gives no signal now: its baskets at the touch, by the rules' own kernel.
+
+The touch is the stored quote of each market: nothing is known here of the levels
+behind it. `age_of` says how old the quotes are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
 from django.core.exceptions import ObjectDoesNotExist
 
-from markets.fills import PRICE_ONE, SIZE_ONE, Fee, Ladder
+from markets.fills import MICRO, PRICE_ONE, SIZE_ONE, Fee, Ladder
 from markets.listing import EventTerms, MarketTerms
 from markets.models import Event, Market, Outcome, Quote
 from mpx_site.portal import words
+from mpx_site.portal.gates import Gate, gates_at
 from rules.kernel.baskets import detect_event, detect_market, yes_outcome
 from rules.kernel.finding import EventView, Finding, Limits, MarketView, NearMiss
+from rules.load import enabled_definitions
+from rules.rule_kinds import DutchBookParams, DutchBookRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +41,46 @@ class Touch:
 
 @dataclass(frozen=True, slots=True)
 class Basket:
-    """How far one basket is from paying. `gap_cents` is per set, after fees; 0 or less pays."""
+    """How far one set of orders is from paying.
 
-    name: str
+    `gross_sum` is what one share of each costs at the best prices, `net_sum` the
+    same with fees; of a NO basket they are what its YES would have to be sold for.
+    `gap_cents` is what is missing per set after fees. `finding` is set where it pays,
+    `market` where it is of one market alone.
+    """
+
+    kind: str
     gross_sum: Decimal
+    net_sum: Decimal
     gap_cents: Decimal
-    pays: bool
-    reasons: tuple[str, ...]
+    gates: tuple[Gate, ...]
+    finding: Finding | None = None
+    market: Market | None = None
+
+    @property
+    def name(self) -> str:
+        return words.kind_name(self.kind)
+
+    @property
+    def pays(self) -> bool:
+        return self.finding is not None
+
+    @property
+    def blocked(self) -> bool:
+        return self.finding is not None and self.finding.verdict == "BLOCKED"
+
+    @property
+    def thin(self) -> bool:
+        return self.finding is not None and self.finding.verdict == "THIN"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """When the quotes that a page reckons with last changed; `unseen` markets have none."""
+
+    oldest: datetime | None
+    newest: datetime | None
+    unseen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +92,19 @@ class Sums:
     priced_asks: int
     priced_bids: int
     markets: int
+
+
+def limits() -> Limits:
+    """Return the thresholds of the rule for baskets that runs, or its defaults."""
+    running = (each.definition for each in enabled_definitions())
+    rule = next((each for each in running if isinstance(each, DutchBookRule)), None)
+    return DutchBookParams().limits() if rule is None else rule.params.limits()
+
+
+def ages(markets: Iterable[Market]) -> Ages:
+    listed = list(markets)
+    times = [quote.at for market in listed if (quote := quote_of(market)) is not None]
+    return Ages(min(times, default=None), max(times, default=None), unseen=len(listed) - len(times))
 
 
 def quote_of(market: Market) -> Quote | None:
@@ -77,37 +130,89 @@ def touch(outcome: Outcome, quote: Quote) -> Touch:
 
 
 def sums(markets: Sequence[Market]) -> Sums:
-    yes = [_yes(market) for market in markets if _is_named(market)]
+    yes = [_yes(market) for market in markets if is_named(market)]
     asks = [touch.ask for touch in yes if touch.ask is not None]
     bids = [touch.bid for touch in yes if touch.bid is not None]
     return Sums(sum(asks, Decimal(0)), sum(bids, Decimal(0)), len(asks), len(bids), len(markets))
 
 
-def baskets(market: Market, siblings: Sequence[Market], *, at: datetime) -> tuple[Basket, ...]:
-    """Return the baskets this market is part of, as the kernel judges them at the touch."""
-    if not _is_named(market):
+def baskets(
+    event: Event | None, markets: Sequence[Market], *, at: datetime, limits: Limits
+) -> tuple[Basket, ...]:
+    """Return the baskets of an event, or of markets one by one, as the kernel judges the touch.
+
+    Markets whose outcomes are not both named take no part.
+    """
+    named = [market for market in markets if is_named(market)]
+    if not named:
         return ()
-    if market.event is not None and market.event.neg_risk:
-        found, near = detect_event(_event_view(market.event, siblings), at=at, limits=Limits())
-    else:
-        found, near = detect_market(_view(market), at=at, limits=Limits())
-    return (*map(_paying, found), *map(_missing, near))
+    if event is not None and event.neg_risk:
+        view = _event_view(event, markets)
+        found, near = detect_event(view, at=at, limits=limits)
+        return _told(found, near, view.markets, named, limits=limits, event=view)
+    told: list[Basket] = []
+    for market in named:
+        one = view_of(market)
+        found, near = detect_market(one, at=at, limits=limits)
+        told += (
+            replace(basket, market=market)
+            for basket in _told(found, near, (one,), [market], limits=limits)
+        )
+    return tuple(told)
 
 
-def _paying(finding: Finding) -> Basket:
-    gross = sum((leg.avg_price for leg in finding.legs), Decimal(0))
-    reasons = tuple(map(words.blocker, finding.blocked_by))
-    return Basket(words.kind_name(finding.kind), gross, Decimal(0), True, reasons)
+def _told(
+    found: Sequence[Finding],
+    near: Sequence[NearMiss],
+    views: Sequence[MarketView],
+    markets: Sequence[Market],
+    *,
+    limits: Limits,
+    event: EventView | None = None,
+) -> tuple[Basket, ...]:
+    by_id = {market.pk: market for market in markets}
+    baskets = [paying(each, views, by_id, limits=limits, event=event) for each in found]
+    baskets += [missing(each, views, by_id, limits=limits, event=event) for each in near]
+    return tuple(baskets)
 
 
-def _missing(miss: NearMiss) -> Basket:
-    reasons = tuple(map(words.blocker, miss.blocked_by))
-    name = words.kind_name(miss.kind)
-    return Basket(name, miss.gross_sum, miss.gap_cents, False, reasons)
+def paying(
+    finding: Finding,
+    views: Sequence[MarketView],
+    markets: Mapping[str, Market],
+    *,
+    limits: Limits,
+    event: EventView | None = None,
+) -> Basket:
+    """Tell of what pays, and of the gates that are shut for it."""
+    legs = finding.legs
+    return Basket(
+        finding.kind,
+        gross_sum=sum((leg.avg_price for leg in legs), Decimal(0)),
+        net_sum=sum((leg.cost / leg.size for leg in legs), Decimal(0)).quantize(MICRO),
+        gap_cents=Decimal(0),
+        gates=gates_at(
+            finding.blocked_by, views, markets, event=event, finding=finding, limits=limits
+        ),
+        finding=finding,
+    )
+
+
+def missing(
+    miss: NearMiss,
+    views: Sequence[MarketView],
+    markets: Mapping[str, Market],
+    *,
+    limits: Limits,
+    event: EventView | None = None,
+) -> Basket:
+    """Tell of what does not pay, and of the gates that are shut besides."""
+    gates = gates_at(miss.blocked_by, views, markets, event=event, limits=limits)
+    return Basket(miss.kind, miss.gross_sum, miss.net_sum, miss.gap_cents, gates)
 
 
 def _event_view(event: Event, markets: Sequence[Market]) -> EventView:
-    views = tuple(_view(market) for market in markets if _is_named(market))
+    views = tuple(view_of(market) for market in markets if is_named(market))
     terms = EventTerms(
         event_id=event.id,
         title=event.title,
@@ -124,12 +229,13 @@ def _yes(market: Market) -> Touch:
     return touches(market)[yes_outcome(_terms(market))]
 
 
-def _is_named(market: Market) -> bool:
+def is_named(market: Market) -> bool:
     """Say whether both outcomes are known."""
     return len(market.outcomes.all()) == 2
 
 
-def _view(market: Market) -> MarketView:
+def view_of(market: Market) -> MarketView:
+    """Return the market at its stored quote; both its outcomes must be named."""
     quote = quote_of(market)
     if quote is None:
         return MarketView(_terms(market), ((), ()), ("awaiting",))
@@ -162,7 +268,15 @@ def _terms(market: Market) -> MarketTerms:
         payout=market.payout,
         end_at=market.end_at,
         event_id=market.event_id,
+        neg_risk_id=_group(market),
+        leg_number=market.leg_number,
     )
+
+
+def _group(market: Market) -> str | None:
+    """Return what the legs of a neg-risk event share; None where the venue's data deny it."""
+    exclusive = market.event is not None and market.event.neg_risk and not market.conflict
+    return market.event_id if exclusive else None
 
 
 def _in_order(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -55,6 +55,22 @@ BLOCKERS = {
     "unapproved_relation": "Nobody has approved the relation this rests on.",
 }
 
+NEEDS = {
+    "unconfirmed_terms": "The venue's next word on the market, which is asked for at once.",
+    "not_tradable": "The venue accepting orders again.",
+    "missing_leg": "Every outcome listed, and somebody who offers it.",
+    "one_sided": "Somebody who offers it.",
+    "augmented": "Nothing opens this gate; a NO basket does not need it.",
+    "unknown_fee": "The venue stating the market's fees.",
+    "crossed": "The next snapshot that is not crossed.",
+    "stale": "The next snapshot; the stream asks for it by itself.",
+    "awaiting": "A first snapshot: only what is on the watch list has books.",
+    "batch": "The rest of the change, within a second.",
+    "incoherent_pair": "The next snapshot in which both sides agree.",
+    "metadata_conflict": "The venue correcting its data; in a relation a person who checks them.",
+    "unapproved_relation": "A person who approves the relation.",
+}
+
 CONDITIONS = {
     "riskless_given_no_void": "Riskless unless the venue voids the market (50/50).",
     "riskless_given_exhaustive": "Riskless only if the listed outcomes are all there are.",
