@@ -27,6 +27,7 @@ from django.utils.safestring import SafeString
 
 from alerts.admin import ReadOnly
 from execution import intents
+from execution.idempotency import BadKey, KeyReused
 from execution.models import (
     Fill,
     IntentEvent,
@@ -158,7 +159,7 @@ def _decide_one(act: Act, pk: int, form: QueryDict, *, by: User) -> tuple[int, s
         answer = act.step(pk, **given)
     except OrderIntent.DoesNotExist:
         return messages.ERROR, f"Intent {pk} is not there."
-    except (DeskBusy, NoPolicy) as error:
+    except (DeskBusy, NoPolicy, BadKey, KeyReused) as error:
         return messages.ERROR, f"Intent {pk}: {error}"
     if answer.applied:
         return messages.SUCCESS, f"Intent {pk} {act.done}."

@@ -108,8 +108,9 @@ def tickets(*, at: datetime) -> tuple[Ticket, ...]:
     waiting = legs.filter(state=State.WAITING).prefetch_related("market__outcomes")
     unwinding = legs.filter(unwind=Unwind.WAITING).prefetch_related("market__outcomes")
     found = [_purchase(leg) for leg in waiting.order_by("intent_id", "number")]
-    if not killswitch.status().tripped:
-        found += [_sale(leg, at) for leg in unwinding.order_by("intent_id", "number")]
+    sales = [_sale(leg, at) for leg in unwinding.order_by("intent_id", "number")]
+    if sales and not killswitch.status().tripped:
+        found += sales
     return tuple(found)
 
 

@@ -15,8 +15,9 @@ from django.core.management.base import CommandError
 from markets.frames import CLOSED, Frame
 from markets.problems import Problems
 from markets.recording import Recording, RecordingWriter, later_parts, part_path
+from mpx_site.management.commands import stream
 from signals.live import recording_header
-from signals.management.commands import record, stream
+from signals.management.commands import record
 from signals.pipeline import Pipeline
 from tests.live_cast import run_live, shipped_rules, simulated
 from tests.servers import ROOT, settings_for, wait_for

@@ -20,9 +20,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from markets.recording import NotARecording
 from mpx_site import configuration
+from mpx_site.desk import observers
 from mpx_site.jobs import JobsThread
 from rules.load import publish_missing
-from signals.management.commands.stream import exit_code
+from signals.commands import exit_code
 from signals.running import LiveThread, check_source
 
 STOP_SECONDS = 20.0
@@ -46,7 +47,7 @@ class Command(BaseCommand):
         _refuse(source, options["record"])
         _refuse_taken_port(options["host"], options["port"])
         self._prepare()
-        stream = LiveThread(source, recording=options["record"])
+        stream = LiveThread(source, recording=options["record"], observe=observers)
         jobs = JobsThread()
         stream.start()
         jobs.start()

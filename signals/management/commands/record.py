@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from signals.management.commands.stream import add_part_option, exit_code, run_until_stopped
+from signals.commands import add_part_option, exit_code, run_until_stopped
 from signals.running import LiveThread
 
 

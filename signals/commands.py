@@ -1,16 +1,11 @@
-"""`stream`: the live path alone, until it is told to stop."""
+"""What the commands of the live path share: options, exit codes, running until told to stop."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from pathlib import Path
-from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand
 
 from markets.recording import PART_BYTES, NotARecording
 from signals.running import LiveThread
@@ -39,27 +34,6 @@ def _megabytes(text: str) -> int:
     if not 0 < value < float("inf"):
         raise ArgumentTypeError("must be a number above 0")
     return max(int(value * MB), 1)
-
-
-class Command(BaseCommand):
-    help = "Follow the venue: frames -> books -> rules -> signals. Ends on SIGTERM or Ctrl-C."
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--source", default=settings.DATA_SOURCE, help="mock, real, replay:FILE"
-        )
-        parser.add_argument("--record", metavar="FILE", type=Path, help="also record every frame")
-        add_part_option(parser)
-        parser.add_argument("--seconds", type=float, help="end by itself after this time")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        thread = LiveThread(
-            options["source"], recording=options["record"], part_bytes=options["part_bytes"]
-        )
-        run_until_stopped(thread, seconds=options["seconds"])
-        if thread.failed:
-            self.stderr.write(f"stream ended: {thread.failed}")
-            sys.exit(exit_code(thread.failed))
 
 
 def exit_code(error: BaseException | None) -> int:
