@@ -113,7 +113,9 @@ class WhatIfRun(models.Model):
     @property
     def data(self) -> str:
         """Say in words what it reads."""
-        return self.recording or f"the last {self.hours} h"
+        if self.recording:
+            return self.recording
+        return "the last hour" if self.hours == 1 else f"the last {self.hours} hours"
 
     @property
     def candidate(self) -> str:

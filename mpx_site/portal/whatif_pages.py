@@ -14,6 +14,9 @@ from django.conf import settings
 
 from markets.frames import moment
 from markets.models import Event, Market
+from mpx_site.portal.rules_views import Line, lines_of
+from rules.dsl import RuleError, parse_rule
+from rules.load import difference
 from rules.models import Rule, RuleVersion
 from rules.strict_yaml import Problem
 from signals import kept, whatif_runs
@@ -197,6 +200,7 @@ class Answer:
 class RunPage:
     run: WhatIfRun
     answer: Answer | None
+    difference: tuple[Line, ...]  # from the current version to the candidate
     before: int  # how many wait before it
 
 
@@ -204,7 +208,23 @@ def run_page(rule: Rule, run_id: int) -> RunPage:
     """Raise `WhatIfRun.DoesNotExist` for one that is not there, or is of another rule."""
     runs = WhatIfRun.objects.select_related("rule", "asked_by", "live_version", "candidate_version")
     run = runs.get(pk=run_id, rule=rule)
-    return RunPage(run, answer_of(run) if run.result else None, before(run))
+    return RunPage(
+        run=run,
+        answer=answer_of(run) if run.result else None,
+        difference=_difference(run),
+        before=before(run),
+    )
+
+
+def _difference(run: WhatIfRun) -> tuple[Line, ...]:
+    """Compare what both mean; empty where there is no other version, or no readable candidate."""
+    if run.live_version is None:
+        return ()
+    try:
+        candidate = parse_rule(run.candidate_source, source=run.candidate)
+    except RuleError:
+        return ()
+    return lines_of(difference(run.live_version, candidate))
 
 
 def before(run: WhatIfRun) -> int:

@@ -18,6 +18,10 @@ function tell(told) {
     bar.removeAttribute("value");
     return;
   }
+  if (!told.frames) {
+    word.textContent = "Starting …";
+    return;
+  }
   bar.value = told.permille;
   const percent = (told.permille / 10).toFixed(0);
   word.textContent = `${percent} %: ${told.frames.toLocaleString("en")} frames read in ${told.seconds} s${left(told)}`;
