@@ -30,6 +30,7 @@ from rules.models import Rule
 from signals.models import Signal
 
 Status = OrderIntent.Status
+ENDS = ("REJECTED", "CANCELLED", "STOPPED")  # by a person
 PLANNED = ("SUGGESTED", "REVISED", "REJECTED")  # steps that keep the checks of a plan
 
 
@@ -321,7 +322,8 @@ class Step:
         data = self.event.data
         parts = [str(data[name]) for name in ("label", "reason_leg") if data.get(name)]
         if "cash" in data:
-            parts.append(f"{data['size']} at {data['avg_price']}, fee {data['fee']}")
+            size, price, fee = (Decimal(data[name]) for name in ("size", "avg_price", "fee"))
+            parts.append(f"{size:.2f} at {price:.4f}, fee {fee:.5f}")
         if self.event.kind in ("REJECTED", "CANCELLED", "EXPIRED", "FAILED", "STOPPED"):
             parts += [data["reason"]] if data.get("reason") and not self.failed else []
         return " · ".join(parts)
@@ -346,6 +348,12 @@ class IntentPage:
     worst_end: str  # in which of the possible ends the legs pay least
     states: int | None  # possible ends that the certificate counts; None if it does not
     key: str
+
+    @property
+    def closer(self) -> str:
+        """Return who rejected it, took it back or stopped it; empty if nobody did."""
+        ends = [step.event for step in self.steps if step.event.kind in ENDS]
+        return ends[-1].actor if ends and not self.intent.is_open else ""
 
     @property
     def result(self) -> Decimal | None:
