@@ -214,6 +214,17 @@ def test_a_proposed_relation_whose_prices_would_pay_is_blocked_and_an_approved_o
     assert "Equivalent pair : pays at the best prices now." in page
 
 
+def test_a_relation_whose_markets_settle_apart_says_so(viewer: Client) -> None:
+    relation = related_pair("0.55", "0.56")
+    checks = [{"aspect": "source", "verdict": "different", "told": ["a", "b"]}]
+    Relation.objects.filter(pk=relation.pk).update(checks=checks)
+
+    page = text_of(viewer.get("/markets/101/"))
+
+    assert "Its markets are not known to settle alike, and nobody has checked that." in page
+    assert "Opens with: A person who checks what differs." in page
+
+
 def test_a_relation_without_offers_says_so(viewer: Client) -> None:
     relation_cast.proposed(relation_cast.two_deals())
 

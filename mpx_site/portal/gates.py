@@ -39,15 +39,12 @@ def gates_at(
     limits: Limits,
 ) -> tuple[Gate, ...]:
     """Explain gates by their codes; a thin finding adds the thresholds it stays under."""
-    found = [
-        Gate(
-            code,
-            words.blocker(code),
-            _need(code, views, event, finding),
-            _where(code, views, markets, finding),
-        )
-        for code in codes
-    ]
+    found = []
+    for code in codes:
+        text, need = words.blocker(code), _need(code, views, event, finding)
+        if event is None and code in words.RELATED:
+            text, need = words.RELATED[code]
+        found.append(Gate(code, text, need, _where(code, views, markets, finding)))
     if finding is not None and finding.verdict == "THIN":
         found += _thresholds(finding, limits)
     return tuple(found)

@@ -67,8 +67,16 @@ NEEDS = {
     "awaiting": "A first snapshot: only what is on the watch list has books.",
     "batch": "The rest of the change, within a second.",
     "incoherent_pair": "The next snapshot in which both sides agree.",
-    "metadata_conflict": "The venue correcting its data; in a relation a person who checks them.",
+    "metadata_conflict": "The venue correcting its data.",
     "unapproved_relation": "A person who approves the relation.",
+}
+
+# The same code of a relation, whose markets need not be of one event.
+RELATED = {
+    "metadata_conflict": (
+        "Its markets are not known to settle alike, and nobody has checked that.",
+        "A person who checks what differs.",
+    ),
 }
 
 CONDITIONS = {
