@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from rules.engine import ActiveRule, Sighting
@@ -200,18 +201,28 @@ class Episodes:
             yield self._close(episode, at=at, why=why)
 
     def _say(self, *, by: int, risen_by: int) -> Iterator[SignalChange]:
-        for due, _, episode in sorted((e.due, key, e) for key, e in self._waiting.items()):
-            if due > by:
-                break
-            if episode.fading_since is not None:
-                yield self._close(episode, at=episode.fading_since, why=episode.why)
-            elif episode.rises_at <= min(due, risen_by):
-                episode.seen_at = due
-                episode.rate(due)
-                yield self._update(episode, at=due)
-            elif episode.now != episode.told:
-                yield self._update(episode, at=due)
+        waiting = [(episode.due, key) for key, episode in self._waiting.items()]
+        heapify(waiting)
+        while waiting and waiting[0][0] <= by:
+            due, key = heappop(waiting)
+            episode = self._waiting[key]
+            change = self._said(episode, due, risen_by=risen_by)
+            if change is None:
+                continue
+            yield change
+            if key in self._waiting:  # there is more to come, maybe by then
+                heappush(waiting, (episode.due, key))
         self.due = min((episode.due for episode in self._waiting.values()), default=NEVER)
+
+    def _said(self, episode: Episode, due: int, *, risen_by: int) -> SignalChange | None:
+        """Say what is due of an episode; None if there is nothing after all."""
+        if episode.fading_since is not None:
+            return self._close(episode, at=episode.fading_since, why=episode.why)
+        if episode.rises_at <= min(due, risen_by):
+            episode.seen_at = due
+            episode.rate(due)
+            return self._update(episode, at=due)
+        return self._update(episode, at=due) if episode.now != episode.told else None
 
     def _wait(self, episode: Episode) -> None:
         """Note whether an episode has something due."""
