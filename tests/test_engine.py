@@ -61,10 +61,11 @@ class Desk:
         self.books = {leg.condition_id: Book(leg) for leg in terms.markets}
         self.list(terms)
 
-    def list(self, terms: EventTerms) -> list[Watch]:
-        self.seen = self.engine.watch_event(terms, self.books)
-        self.watches = [self.engine.watches[each] for each in self.engine.watches]
-        return self.watches
+    def list(self, terms: EventTerms) -> list[Sighting]:
+        """Take over terms and return what is seen at once."""
+        seen = self.engine.watch_event(terms, self.books, at=START)
+        self.watches = list(self.engine.watches.values())
+        return seen
 
     def __getitem__(self, number: int) -> Book:
         return self.books[f"0x{number:064x}"]
@@ -154,13 +155,13 @@ touch = some.one_of(
 )
 
 
-def show_touch(desk: Desk, number: int, touch: tuple[int | None, int | None] | None) -> None:
-    if touch is None or desk.watches[0].legs[number].untradable in ("resolved", "closed"):
+def show_touch(desk: Desk, leg: MarketTerms, touch: tuple[int | None, int | None] | None) -> None:
+    if touch is None or leg.untradable in ("resolved", "closed"):
         return  # no book has come, or none is kept
     low, spread = touch
     bid = None if low is None else 100 * low
     ask = None if spread is None else min(100 * ((low or 0) + spread), PRICE_ONE - 100)
-    show(desk[number], bid=bid, ask=ask)
+    show(desk.books[leg.condition_id], bid=bid, ask=ask)
 
 
 @given(
@@ -172,16 +173,18 @@ def show_touch(desk: Desk, number: int, touch: tuple[int | None, int | None] | N
 @hypothesis(max_examples=600, deadline=None)
 def test_sums_let_everything_through_that_the_kernel_finds(terms, shown, augmented, stale):
     markets = [market_terms(number, **given) for number, given in enumerate(terms)]
-    desk = Desk(terms_of(*markets, augmented=augmented))
-    (watch,) = desk.watches
+    event = terms_of(*markets, augmented=augmented)
+    desk = Desk(event)
+    everything = Watch(event, event.markets)  # kept by hand: an event that is over has none
+    everything.books = list(desk.books.values())
 
-    for number in range(len(markets)):
-        show_touch(desk, number, shown[number])
+    for leg, told in zip(markets, shown, strict=False):
+        show_touch(desk, leg, told)
     if stale is not None and stale < len(markets):
         desk[stale].mark("stale")
     found = desk.look(*range(len(markets)))
 
-    truth, _ = desk.engine.detect(watch, a_rule().limits, at=START)
+    truth, _ = desk.engine.detect(everything, a_rule().limits, at=START)
     assert [replace(finding, epochs=()) for finding in found] == list(truth)
 
 
@@ -320,7 +323,7 @@ def test_crossed_book_is_no_finding():
     desk.show(0, bid=2_900, ask=3_000)
 
     assert desk.show(1, bid=5_000, ask=4_000) == []
-    assert desk.engine.watch_event(desk.watches[0].terms, desk.books)[0].costs[1] > 1
+    assert desk.watches[0].costs[1] > 1
 
 
 # --- terms that change ---------------------------------------------------------------
@@ -335,8 +338,7 @@ def paying() -> Desk:
 
 
 def looked_at_anew(desk: Desk, terms: EventTerms) -> Sighting:
-    (watch,) = desk.list(terms)
-    (seen,) = desk.engine.look_at(watch, at=START)
+    (seen,) = desk.list(terms)
     return seen
 
 

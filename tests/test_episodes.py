@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
@@ -21,12 +21,21 @@ from tests.worlds import END, bids, event_view, ladder, market_view
 
 MS = 1_000_000
 START = 1_770_000_000_000_000_000
-RULE = ActiveRule.of(
-    parse_rule("code: DUTCH_BOOK_DETECT\ntitle: Dutch book\ndetector: dutch_book", source="test")
-)
-OTHER_RULE = ActiveRule.of(
-    parse_rule("code: OTHER_RULE\ntitle: Dutch book\ndetector: dutch_book", source="test")
-)
+
+
+def a_rule(code: str = "DUTCH_BOOK_DETECT", *, persist_ms: int = 0) -> ActiveRule:
+    text = f"""
+code: {code}
+title: Dutch book
+detector: dutch_book
+dedupe: {{persist_ms: {persist_ms}}}
+"""
+    return ActiveRule.of(parse_rule(text, source="test"))
+
+
+RULE = a_rule()  # P1 at first sight
+OTHER_RULE = a_rule("OTHER_RULE")
+PATIENT = a_rule(persist_ms=250)  # as rules are that say nothing of it
 
 
 def a_finding(profit: str = "5", **changes: Any) -> Finding:
@@ -291,6 +300,190 @@ def test_end_tells_what_was_held_back_first(feed):
     ]
 
 
+# --- P1 only what stands -------------------------------------------------------------
+
+
+def levels(changes: list[SignalChange]) -> list[tuple[str, int, str]]:
+    return [(change.change, (change.at - START) // MS, change.level) for change in changes]
+
+
+def test_what_has_stood_for_250_ms_becomes_p1_without_another_look(feed):
+    feed.see(0, a_finding(), rule=PATIENT)
+
+    assert feed.wait(249) == []
+    risen = feed.wait(250)
+
+    assert levels(feed.changes) == [("opened", 0, "P2"), ("updated", 250, "P1")]
+    assert risen[0].key == feed.changes[0].key
+    assert risen[0].observations == 1
+    assert feed.wait(10_000) == []
+
+
+def test_a_rule_without_a_word_of_it_waits_for_250_ms(feed):
+    text = "code: DUTCH_BOOK_DETECT\ntitle: Dutch book\ndetector: dutch_book"
+    feed.see(0, a_finding(), rule=ActiveRule.of(parse_rule(text, source="test")))
+
+    feed.wait(1_000)
+
+    assert levels(feed.changes) == [("opened", 0, "P2"), ("updated", 250, "P1")]
+
+
+def test_it_rises_at_its_time_however_late_one_looks(feed):
+    feed.see(0, a_finding(), rule=PATIENT)
+
+    feed.see(400, a_finding(), rule=PATIENT)
+
+    assert levels(feed.changes) == [("opened", 0, "P2"), ("updated", 250, "P1")]
+
+
+@pytest.mark.parametrize("ms", [60, 120, 220, 249])
+def test_what_flickers_is_never_p1(feed, ms):
+    for start in range(0, 20_000, 2 * ms):
+        feed.see(start, a_finding(), rule=PATIENT)
+        feed.see(start + ms // 2, a_finding("9"), rule=PATIENT)
+        feed.see(start + ms, rule=PATIENT)
+    feed.wait(30_000)
+
+    assert {change.level for change in feed.changes} == {"P2"}
+    assert [change.change for change in feed.changes].count("opened") == 1
+    assert feed.changes[-1].change == "closed"
+
+
+def test_what_flickers_and_then_stands_is_p1_once_it_has_stood(feed):
+    for start in range(0, 1_000, 100):
+        feed.see(start, a_finding(), rule=PATIENT)
+        feed.see(start + 50, rule=PATIENT)
+    feed.see(1_000, a_finding(), rule=PATIENT)
+
+    feed.wait(2_000)
+
+    assert levels(feed.changes) == [("opened", 0, "P2"), ("updated", 1_250, "P1")]
+
+
+def test_what_is_p1_stays_so_over_a_short_break(feed):
+    feed.see(0, a_finding(), rule=PATIENT)
+    feed.see(300, rule=PATIENT)
+    feed.see(799, a_finding(), rule=PATIENT)
+    feed.see(900, rule=PATIENT)
+
+    feed.wait(2_000)
+
+    assert levels(feed.changes) == [
+        ("opened", 0, "P2"),
+        ("updated", 250, "P1"),
+        ("closed", 900, "P1"),
+    ]
+
+
+def test_what_comes_back_after_its_end_has_to_stand_again(feed):
+    feed.see(0, a_finding(), rule=PATIENT)
+    feed.see(300, rule=PATIENT)
+    feed.see(800, a_finding(), rule=PATIENT)
+    feed.see(900, rule=PATIENT)
+
+    feed.wait(2_000)
+
+    assert levels(feed.changes)[2:] == [
+        ("closed", 300, "P1"),
+        ("opened", 800, "P2"),
+        ("closed", 900, "P2"),
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["THIN", "BLOCKED"])
+def test_what_was_less_in_between_has_to_stand_again(feed, verdict):
+    """The clock starts when it can be executed, not when it was first seen."""
+    feed.see(0, a_finding(), rule=PATIENT)
+    feed.see(200, a_finding(verdict=verdict), rule=PATIENT)
+    feed.see(210, a_finding(), rule=PATIENT)
+
+    feed.wait(1_000)
+
+    risen = [(at, level) for _, at, level in levels(feed.changes) if level == "P1"]
+    assert risen == [(460, "P1")]
+
+
+def test_what_cannot_be_executed_never_rises(feed):
+    for ms in range(0, 2_000, 100):
+        feed.see(ms, a_finding(verdict="THIN"), rule=PATIENT)
+        feed.see(ms, a_finding(verdict="BLOCKED"), subject="8", rule=PATIENT)
+
+    assert {change.level for change in feed.changes} == {"P2", "P3"}
+
+
+def test_to_settle_lifts_nothing(feed):
+    """Whoever looked once and goes away has not seen it stand."""
+    feed.see(0, a_finding(), rule=PATIENT)
+    feed.see(100, a_finding("9"), rule=PATIENT)
+
+    settled = [*feed.episodes.settle(at=START + 100 * MS)]
+
+    assert [(told(each), each.level) for each in settled] == [(("updated", 100, 9, ""), "P2")]
+
+
+def test_the_end_lifts_what_had_stood_by_then_and_no_more(feed):
+    feed.see(0, a_finding(), subject="a", rule=PATIENT)
+    feed.see(1, a_finding(), subject="b", rule=PATIENT)
+
+    assert levels(feed.stop(250)) == [
+        ("updated", 250, "P1"),
+        ("closed", 250, "P1"),
+        ("closed", 250, "P2"),
+    ]
+
+
+def test_going_on_with_what_was_p1_does_not_make_it_less(feed):
+    """A signal of another process: it stood long before this one looked."""
+    feed.see(0, a_finding(), rule=PATIENT)
+    feed.wait(250)
+    ((_, kinds),) = feed.episodes._open.items()
+    later = Feed()
+    later.episodes.resume(replace(kinds["yes_basket"]))
+
+    later.see(60_000, a_finding(), rule=PATIENT)
+
+    assert later.changes == []
+
+
+# --- rules that change ---------------------------------------------------------------
+
+
+def test_rules_that_run_no_more_close_what_they_have_open_and_nothing_else(feed):
+    feed.see(0, a_finding(), subject="b")
+    feed.see(10, a_finding(), subject="a")
+    feed.see(20, a_finding(), rule=OTHER_RULE)
+
+    ended = [*feed.episodes.close_rules([RULE.code], at=START + 90 * MS, why="rule_changed")]
+
+    assert [(told(change), change.rule) for change in ended] == [
+        (("closed", 90, 5, "rule_changed"), RULE),
+        (("closed", 90, 5, "rule_changed"), RULE),
+    ]
+    assert [change.opened_at for change in ended] == [START, START + 10 * MS]
+    assert len(feed.episodes) == 1
+    assert feed.see(100, a_finding(), rule=OTHER_RULE) == []
+
+
+def test_nothing_more_is_said_of_what_a_rule_change_closed(feed):
+    """Neither its fading nor its rise, which were both due."""
+    feed.see(0, a_finding(), subject="a", rule=PATIENT)
+    feed.see(0, a_finding(), subject="b", rule=PATIENT)
+    feed.see(10, subject="b", rule=PATIENT)
+
+    ended = [*feed.episodes.close_rules([PATIENT.code], at=START + 90 * MS, why="rule_changed")]
+
+    assert [change.change for change in ended] == ["closed", "closed"]
+    assert feed.wait(5_000) == []
+    assert feed.stop(5_000) == []
+
+
+def test_no_rule_changed_closes_nothing(feed):
+    feed.see(0, a_finding())
+
+    assert [*feed.episodes.close_rules([], at=START, why="rule_changed")] == []
+    assert len(feed.episodes) == 1
+
+
 # --- ids and digest ------------------------------------------------------------------
 
 looks = some.lists(
@@ -304,37 +497,47 @@ looks = some.lists(
 )
 
 
-def run(looks: Any, *, marks: bool) -> list[str]:
-    """Run looks; `marks` lets time pass in small steps between them, as the live path does."""
+patience = some.sampled_from([0, 250, 700, 1_700]).map(lambda ms: a_rule(persist_ms=ms))
+
+
+def run(looks: Any, rule: ActiveRule, *, every: int = 0, tail: int = 0) -> Feed:
+    """Run looks and then `tail` ms in which nothing comes.
+
+    With `every`, time passes in steps of so many ms between them, as in the live path.
+    """
     feed, now = Feed(), 0
     for wait, subject, profit, verdict in looks:
-        for ms in range(now, now + wait, 90) if marks else ():
+        for ms in range(now, now + wait, every) if every else ():
             feed.wait(ms)
         now += wait
         findings = () if profit is None else (a_finding(profit, verdict=verdict),)
-        feed.see(now, *findings, subject=subject)
-    for ms in range(now, now + 700, 90) if marks else ():
+        feed.see(now, *findings, subject=subject, rule=rule)
+    for ms in range(now, now + tail, every) if every else ():
         feed.wait(ms)
-    feed.stop(now)
-    return [change.line() for change in feed.changes]
+    feed.stop(now + tail)
+    return feed
 
 
-@given(looks=looks)
-@hypothesis(max_examples=150, deadline=None)
-def test_time_that_passes_without_frames_changes_nothing(looks):
+THIN_FIRST = [(0, "a", "5", "THIN"), (260, "a", "6", "EXECUTABLE"), (250, "a", None, "THIN")]
+
+
+@given(looks=looks, rule=patience, every=some.integers(20, 400), tail=some.integers(0, 3_000))
+@example(looks=THIN_FIRST, rule=PATIENT, every=20, tail=0)  # told at 500, risen at 510
+@example(looks=THIN_FIRST[1:2], rule=a_rule(persist_ms=1_700), every=90, tail=3_000)
+@hypothesis(max_examples=200, deadline=None)
+def test_time_that_passes_without_frames_changes_nothing(looks, rule, every, tail):
     """A replay has only the frames; the live path also looks at the clock in between."""
-    assert run(looks, marks=False) == run(looks, marks=True)
+    frames_alone, clock_too = (run(looks, rule, every=ms, tail=tail) for ms in (0, every))
+
+    assert [change.line() for change in frames_alone.changes] == [
+        change.line() for change in clock_too.changes
+    ]
 
 
-@given(looks=looks)
-@hypothesis(max_examples=100, deadline=None)
-def test_every_signal_opens_once_closes_once_and_changes_in_between(looks):
-    feed, now = Feed(), 0
-    for wait, subject, profit, verdict in looks:
-        now += wait
-        findings = () if profit is None else (a_finding(profit, verdict=verdict),)
-        feed.see(now, *findings, subject=subject)
-    feed.stop(now)
+@given(looks=looks, rule=patience)
+@hypothesis(max_examples=150, deadline=None)
+def test_every_signal_opens_once_closes_once_and_changes_in_between(looks, rule):
+    feed = run(looks, rule)
 
     lives: dict[str, list[SignalChange]] = {}
     for change in feed.changes:
@@ -346,8 +549,9 @@ def test_every_signal_opens_once_closes_once_and_changes_in_between(looks):
             "closed",
         ]
         assert [change.at for change in life] == sorted(change.at for change in life)
-        seen = [change.observations for change in life]
-        assert seen[:-1] == sorted(set(seen[:-1]))
+        seen = [(change.observations, change.level == "P1") for change in life]
+        assert [count for count, _ in seen] == sorted(count for count, _ in seen)
+        assert len(set(seen[:-1])) == len(seen[:-1])  # each tells of a look, or of having stood
         assert life[-1].peak_profit == max(change.peak_profit for change in life)
     assert len(feed.episodes) == 0
 
