@@ -166,6 +166,23 @@ def test_a_bounce_is_no_spike_and_neither_is_the_way_back(excursion):
     assert feed(a_watch(), bounces) == []
 
 
+def test_a_bounce_that_comes_back_a_tick_short_is_no_spike():
+    for back in (5010, 4990):
+        bounce = [*quiet(200, 5000), 7400 if back > 5000 else 2600, *quiet(20, back)]
+
+        assert feed(a_watch(tick=10), bounce, spread=20) == []
+
+
+def test_looks_within_a_second_do_not_make_a_move_stand():
+    watch = a_watch()
+    feed(watch, quiet(200))
+    jump = [watch.update(200 * NS + ms * NS // 1000, 7000, 7100, DEEP, DEEP) for ms in (0, 60, 120)]
+
+    assert jump == [None] * 3
+    assert watch.waiting
+    assert watch.update(201 * NS, 7000, 7100, DEEP, DEEP) is not None
+
+
 def test_nothing_is_told_while_warming_up_or_soon_after_a_spike():
     early = feed(a_watch(), quiet(50) + quiet(100, 7000))
     zigzag = [price for step in range(6) for price in quiet(5, 5000 if step % 2 else 7000)]

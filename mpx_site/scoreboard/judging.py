@@ -154,8 +154,9 @@ class Judgement:
             score.to_open += [(near[0].opened_at - at) / 1e6] if near else []
             if not near:
                 self._note(case, CODES["spike"], "missed jump")
-        score.told += len(spikes)
-        score.right += min(len(spikes), len(case.jumps))
+        if case.jumps or case.check == "spike":  # elsewhere a planted basket is a jump, too
+            score.told += len(spikes)
+            score.right += min(len(spikes), len(case.jumps))
         if case.check == "endgame":
             self._endgame(answer)
 

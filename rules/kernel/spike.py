@@ -78,6 +78,7 @@ class SpikeWatch:
     __slots__ = (
         "_at",
         "_down",
+        "_far",
         "_floor",
         "_idle",
         "_liquid",
@@ -116,6 +117,7 @@ class SpikeWatch:
         self._up, self._down = _Run(), _Run()
         self._pending = 0  # the side that crossed the threshold, if it still stands there
         self._standing = 0
+        self._far = 0  # the mid farthest out since then
         self._score = 0.0  # the highest while it stands
         self._seen: deque[tuple[int, int]] = deque()
 
@@ -131,6 +133,8 @@ class SpikeWatch:
         if bid * bid_size < self._min_depth or (PRICE_ONE - ask) * ask_size < self._min_depth:
             return None
         mid, before = bid + ask, self._mid
+        if self._pending and mid == before and at - self._at < self._idle:
+            return None  # a look in between: only a pause shows that a move stands
         if before and self._idle and at - self._at >= 2 * self._idle:
             self._rest((at - self._at) // self._idle - 1)
         self._mid, self._at = mid, at
@@ -206,6 +210,8 @@ class SpikeWatch:
         """Decide on a sum above its limit: it must stand there, or it was a bounce."""
         side = self._pending or (UP if self._up.total > limit else DOWN)
         run = self._up if side == UP else self._down
+        if not self._pending or (self._mid - self._far) * side > 0:
+            self._far = self._mid
         stood = self._standing >= self.params.persist_updates  # in a pause
         if not self._kept(run) or (run.total <= limit and not stood):
             self._clear()  # the way back is not a move of its own
@@ -224,8 +230,9 @@ class SpikeWatch:
         return spike
 
     def _kept(self, run: _Run) -> bool:
-        """Say whether the price is still on the side of the move that it went to."""
-        return (self._mid > run.mid) is (run is self._up) and self._mid != run.mid
+        """Say whether more than half of the move, where it was farthest out, still stands."""
+        start, side = LOGIT[run.mid], UP if run is self._up else DOWN
+        return (2 * (LOGIT[self._mid] - start) - (LOGIT[self._far] - start)) * side > 0
 
     def _spike(self, at: int, run: _Run, deviation: float) -> Spike:
         return Spike(

@@ -30,6 +30,7 @@ MAKERS: tuple[tuple[Maker, float], ...] = (
     (single.bounded_yes, 1),
     (single.many_snapshots, 1.5),
     *((maker, 1.6) for maker in related.RELATED),
+    (related.dates, 3),
     (related.void_label, 1.2),
     (related.double_use, 1.6),
     (bracket.bracket, 0.1),

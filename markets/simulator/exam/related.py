@@ -284,6 +284,9 @@ def void_label(studio: Studio) -> Case | None:
                        check="unlabelled")  # fmt: skip
 
 
+dates = _simple(
+    "date_ladder", lambda studio: date_ladder(studio.rng.randrange(3, 7)), together=True
+)
 RELATED: tuple[Maker, ...] = (
     _simple("implies", lambda studio: implication()),
     _simple("exclusive", lambda studio: exclusion(studio.rng.randrange(2, 5))),
@@ -291,7 +294,6 @@ RELATED: tuple[Maker, ...] = (
     _simple("equivalent", lambda studio: equivalence()),
     _simple("complement", lambda studio: opposition()),
     _simple("union", lambda studio: union(studio.rng.randrange(2, 5))),
-    _simple("date_ladder", lambda studio: date_ladder(studio.rng.randrange(3, 7)), together=True),
     _simple("chain", lambda studio: chain()),
     _simple("buckets", lambda studio: buckets(studio.rng.randrange(2, 4))),
     _simple("party", lambda studio: party(studio.rng.randrange(2, 5))),

@@ -14,7 +14,9 @@ from markets.simulator.quoting import clear_beyond
 from markets.simulator.state import LiveEvent
 
 DEEP = 400 * 10**6  # shares behind each touch
-BEFORE, AFTER = 130, 12  # updates around what happens: spikes are only told after a warm-up
+# Updates around what happens. Spikes are only told after a warm-up of 100 updates; where the
+# touch stays as it is a second counts as one.
+BEFORE, AFTER = 130, 12
 
 # What became of near-certain outcomes, as the desk would have counted it: category, time left,
 # least price of the band (1e-4 USD), events, won. Weather has a past, the economy next to none.
@@ -63,15 +65,15 @@ def _quiet(studio: Studio, *, still: bool = False) -> tuple[LiveEvent, list[floa
 
 
 def _trade(studio: Studio, event: LiveEvent, path: Sequence[float]) -> list[int] | None:
-    """Quote along a path, one update in 50 to 150 ms; return their receive times."""
+    """Quote along a path, slowly before it happens and then fast; return the receive times."""
     studio.open(event)
     times = []
-    for logit in path:
+    for number, logit in enumerate(path):
         chance = PRICE_ONE / (1 + math.exp(-logit))
         bid = int(chance // 10) * 10 - 10 * (studio.rng.random() < 0.1)
         if not 200 < bid < 9_700:
             return None
-        studio.wait(50, 150)
+        studio.wait(*((700, 1_300) if number < BEFORE else (50, 150)))
         times.append(studio.now)
         studio.change(event, 0, _touch(event, bid, bid + 20))
     studio.wait(2_000)
