@@ -136,14 +136,22 @@ def _relation_looks(
     problems: list[DataProblem],
 ) -> list[Callable[[Taken], Seen]]:
     # Imported here because SciPy takes longer to import than a scan without relations runs.
+    from rules.kernel.known import known_of
     from rules.kernel.lp import Contradiction, detect_relations
+    from rules.kernel.near import near_miss_of
 
     views = snapshot.markets()
 
     def look(held: tuple[Relation, ...], taken: Taken) -> Seen:
         members = {m: _left(views[m], taken) for m in members_of(held) if m in views}
         try:
-            return detect_relations(held, members, at=at, limits=limits), ()
+            findings = detect_relations(held, members, at=at, limits=limits)
+            if findings:
+                return findings, ()
+            known = known_of(held, {pk: view.terms for pk, view in members.items()})
+            gates = sorted({gate for relation in held for gate in relation.gates})
+            miss = near_miss_of(known, members, gates=gates)
+            return (), () if miss is None else (miss,)
         except TooManyStates:
             problems.append(DataProblem("too_many_states", _named(held)))
         except Contradiction:

@@ -668,6 +668,18 @@ def test_a_relation_that_nobody_approved_is_blocked():
         assert (row["verdict"], row["blocked_by"]) == ("BLOCKED", ["unapproved_relation"])
 
 
+def test_a_relation_that_does_not_pay_says_what_is_missing_and_what_is_shut():
+    """By hand: NO of the first at 1 - 0.40 and the second at 0.55 cost 1.15 and pay 1."""
+    markets, books = singles((0.40, 0.52), (0.50, 0.55))
+
+    result = run([markets], [books], relations=IMPLIES.replace("true", "false"))
+
+    assert result["opportunities"] == []
+    (miss,) = [each for each in result["near_misses"] if each["kind"] == "implies"]
+    assert (miss["market_ids"], miss["gross_sum"]) == (["500", "501"], "1.150000")
+    assert (miss["gap_cents"], miss["blocked_by"]) == (15.0, ["unapproved_relation"])
+
+
 def test_a_relation_to_an_unknown_market_is_named():
     markets, books = singles((0.50, 0.52), (0.40, 0.45))
 
