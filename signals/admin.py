@@ -13,12 +13,15 @@ from django.utils.safestring import SafeString
 
 from alerts.admin import ReadOnly
 from signals.models import Signal, SignalPoint
+from signals.whatif_models import WhatIfRun
 
 if TYPE_CHECKING:  # Django's own classes take no parameters at run time
     _SignalAdmin = admin.ModelAdmin[Signal]
     _PointInline = admin.TabularInline[SignalPoint, Signal]
+    _WhatIfAdmin = admin.ModelAdmin[WhatIfRun]
 else:
     _SignalAdmin, _PointInline = admin.ModelAdmin, admin.TabularInline
+    _WhatIfAdmin = admin.ModelAdmin
 
 
 MOST_POINTS = 500
@@ -84,3 +87,34 @@ class SignalAdmin(ReadOnly, _SignalAdmin):
     @admin.display(description="why")
     def why(self, signal: Signal) -> str:
         return signal.close_reason or ", ".join(signal.blocked_by)
+
+
+@admin.register(WhatIfRun)
+class WhatIfRunAdmin(ReadOnly, _WhatIfAdmin):
+    list_display = ("asked_at", "page", "rule", "tries", "over", "state", "asked_by")
+    list_filter = ("state", "rule")
+    list_select_related = ("rule", "asked_by", "candidate_version")
+    ordering = ("-asked_at", "-id")
+    exclude = ("result",)
+    readonly_fields = ("page", "told")
+
+    def get_queryset(self, request: HttpRequest) -> WhatIfQuerySet:
+        """Leave the answers, which are long, in the database until one is looked at."""
+        return WhatIfRun.objects.defer("result")
+
+    @admin.display(description="in the portal")
+    def page(self, run: WhatIfRun) -> SafeString:
+        address = reverse("rule-what-if-run", args=[run.rule.code, run.pk])
+        return format_html('<a href="{}">comparison</a>', address)
+
+    @admin.display(description="candidate")
+    def tries(self, run: WhatIfRun) -> str:
+        return run.candidate
+
+    @admin.display(description="over")
+    def over(self, run: WhatIfRun) -> str:
+        return run.data
+
+    @admin.display(description="answer")
+    def told(self, run: WhatIfRun) -> str:
+        return ", ".join(f"{count} {name}" for name, count in run.counts.items()) or run.reason

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 TELL_SECONDS: Final = 1.0
 LOOK_EVERY: Final = 200  # frames between two looks at the clock
 MOST_WAITING: Final = 10
+ANSWERS_KEPT: Final = timedelta(days=90)
 NEEDS: Final = {"cross_market": RELATIONS, "temporal": RELATIONS, "endgame": HISTORY}
 MISSING: Final = {
     RELATIONS: "No relations were recorded, and this rule finds nothing without them.",
@@ -176,10 +177,11 @@ def ask(
     """Ask for a comparison of a text with the rule's current version.
 
     `version` is the published version that the text is, if any. Either `hours`
-    or the name of a `recording`. Raises `TooManyWaiting`.
+    or the name of a `recording`. Answers of 90 days ago are forgotten. Raises `TooManyWaiting`.
     """
     if WhatIfRun.objects.waiting().count() >= MOST_WAITING:
         raise TooManyWaiting
+    WhatIfRun.objects.filter(ended_at__lt=at - ANSWERS_KEPT).delete()
     return WhatIfRun.objects.create(
         rule=rule,
         live_version=rule.current,
