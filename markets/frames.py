@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 Channel = Literal["ws", "clob", "gamma"]
-# `req` of a "ws" frame that is no message: its connection was opened or closed, or tokens
-# (the body, comma separated) are not followed any more.
-OPENED, CLOSED, LEFT = "open", "closed", "left"
+# `req` of a "ws" frame that is no message: its connection was opened or closed, tokens (the
+# body, comma separated) are not followed any more, or (without a connection) all has ended.
+OPENED, CLOSED, LEFT, ENDED = "open", "closed", "left", "ended"
 LEFT_OUT = "/books?left_out="
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from markets.books import Books
-from markets.frames import Frame
+from markets.frames import ENDED, Frame
 from markets.gaps import Gaps
 from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
@@ -219,6 +219,8 @@ class Live:
         }
 
     def _finish(self) -> None:
+        if self.pipeline.frames:  # a replay has to know how long nothing came
+            self.take(Frame(self.clock.now(), "ws", b"", None, ENDED))
         for observer in self._observers:
             observer.stop()
         changes = self.pipeline.stop()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from msgspec.structs import replace
 
 from markets.frames import Frame
 from markets.recording import RecordingWriter
+from signals.live import Live
+from signals.pipeline import Pipeline
+from signals.sources import Clock
 from tests.live_cast import rule, run_live, simulated
 from tests.servers import manage, settings_for
 
@@ -87,6 +93,47 @@ def test_compressed_recording_gives_the_same(recorded, tmp_path):
 
     assert live.pipeline.digest.changes
     assert Replayed(file, "--json").last["digest"] == live.digest
+
+
+def until_found() -> list[Frame]:
+    """Return frames of which the last completes what can be executed."""
+    pipeline, taken = Pipeline([rule()]), []
+    for frame in simulated():
+        taken.append(frame)
+        changes = pipeline.feed(frame).changes
+        if any(each.finding.verdict == "EXECUTABLE" for each in changes):
+            return taken
+    raise AssertionError("nothing can be executed in this world")
+
+
+class Silent:
+    """Gives frames at once, and then nothing for a while."""
+
+    def __init__(self, frames: list[Frame], clock: Clock, seconds: float) -> None:
+        self.frames, self.clock, self.seconds = frames, clock, seconds
+
+    async def run(self, take: Callable[[Frame], None]) -> None:
+        for frame in self.frames:
+            take(replace(frame, t=self.clock.now()))
+        await asyncio.sleep(self.seconds)
+
+    def confirm(self, event_id: str) -> None: ...
+
+    def vital_signs(self) -> dict[str, object]:
+        return {}
+
+
+def test_what_became_p1_in_the_silence_at_the_end_does_so_in_a_replay(tmp_path):
+    file, clock = tmp_path / "silent.jsonl", Clock()
+    live = Live((rule(),), clock=clock, writer=None, recording=file)
+    asyncio.run(live.run(Silent(until_found(), clock, seconds=0.8), stop=asyncio.Event()))
+
+    replayed = Replayed(file, "--json")
+
+    changes = [json.loads(line) for line in replayed.lines[:-1]]
+    assert ("updated", "P1") in {(change["change"], change["level"]) for change in changes}
+    assert [change["at"] for change in changes] == sorted(change["at"] for change in changes)
+    assert replayed.last["digest"] == live.digest
 
 
 def test_bad_frames_are_replayed_as_bad_as_they_came(tmp_path):
