@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from alerts.admin import ReadOnly
 from signals.models import Signal, SignalPoint
-from signals.whatif_models import WhatIfRun
+from signals.whatif_models import WhatIfQuerySet, WhatIfRun
 
 if TYPE_CHECKING:  # Django's own classes take no parameters at run time
     _SignalAdmin = admin.ModelAdmin[Signal]
