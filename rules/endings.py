@@ -11,6 +11,7 @@ from markets.listing import EventTerms
 from rules.kernel.endgame import History, detect_endgame
 from rules.kernel.finding import EventView
 from rules.rule_kinds import EndgameRule
+from rules.rule_schema import RuleDefinition
 from rules.sightings import ActiveRule, Sighting, market_view
 from rules.watch import OVER
 
@@ -28,6 +29,9 @@ class Ending:
     @property
     def over(self) -> bool:
         return all(market.untradable in OVER for market in self.terms.markets)
+
+    def covered_by(self, rule: RuleDefinition) -> bool:
+        return rule.scope.covers(self.terms, tags=frozenset(self.terms.tags))
 
     def view(self) -> EventView:
         return EventView(self.terms, tuple(map(market_view, self.terms.markets, self.books)))
@@ -52,14 +56,6 @@ class Endings:
         self._events[terms.event_id] = ending
         return []
 
-    def covers(self, rule: ActiveRule, event_id: str | None) -> bool:
-        """Say whether a rule's scope covers an event; one that is over or unknown is covered."""
-        ending = self._events.get(event_id or "")
-        if ending is None:
-            return True
-        tags = frozenset(ending.terms.tags)
-        return rule.definition.scope.covers(ending.terms, tags=tags)
-
     def look(self, at: int, *, share: int) -> list[Sighting]:
         """Look at one `share`-th of the events; every event has its turn in so many calls."""
         if not self.rules:
@@ -78,9 +74,7 @@ class Endings:
             if not isinstance(definition, EndgameRule):
                 continue
             finding = None
-            if _is_near(ending.terms, definition, when) and self.covers(
-                rule, ending.terms.event_id
-            ):
+            if _is_near(ending.terms, definition, when) and ending.covered_by(definition):
                 finding = detect_endgame(
                     ending.view(),
                     at=when,

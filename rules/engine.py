@@ -54,12 +54,12 @@ class Engine:
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
         self.refused: list[Contradiction] = []  # relations that no joint outcome satisfies
+        self._events: dict[str, EventTerms] = {}
         self._terms: dict[str, MarketTerms] = {}  # by market id
         self._held: dict[str, Book] = {}  # by market id
         self._told_at: dict[str, int] = {}  # by event id: unix ns of the last reading
         self._series: dict[str, Series] = {}  # by market id
         self._endings = Endings()
-        self._relations: tuple[Relation, ...] = ()
         self._connected: dict[str, tuple[Relation, ...]] = {}  # by market id
         self._related: dict[str, list[RelatedWatch]] = {}  # by market id
         self.use_rules(rules)
@@ -97,8 +97,8 @@ class Engine:
             self._terms[market.market_id], self._held[market.market_id] = market, book
             if self._single or market.market_id in self._series:
                 seen += self._follow(terms, market, book)
-        seen += self._endings.watch(terms, held)
-        return seen + self._relate_again(terms, at=at)
+        self._events[terms.event_id] = terms
+        return seen + self._endings.watch(terms, held)
 
     def _watch_baskets(self, terms: EventTerms, held: list[Book]) -> list[Watch]:
         rules = _covering(self._baskets, terms)
@@ -152,46 +152,37 @@ class Engine:
 
     # --- related markets --------------------------------------------------------------
 
-    def use_relations(self, relations: Sequence[Relation], *, at: int) -> list[Sighting]:
-        """Watch what these relate from now on; return what is seen at once."""
-        self._relations = tuple(relations)
-        self._connected = {
-            member: held
-            for held in connected_sets(self._relations)
-            for relation in held
-            for member in relation.members
-        }
-        return self.relate_all(at=at)
+    def use_relations(self, relations: Iterable[Relation], *, at: int) -> list[Sighting]:
+        """Watch what these relate from now on; return what is seen at once.
+
+        What is connected as before goes on as it is: to work a set out may take a while.
+        """
+        before, self._connected = self._connected, {}
+        for held in connected_sets(relations):
+            members = (member for relation in held for member in relation.members)
+            self._connected |= dict.fromkeys(members, held)
+        every = {**before, **self._connected}
+        changed = [each for each in every if before.get(each) != self._connected.get(each)]
+        return self._relate(changed, at=at)
 
     def relate_all(self, *, at: int) -> list[Sighting]:
-        """Look at all relations anew, as when rules changed."""
-        before = _distinct(watch for watches in self._related.values() for watch in watches)
-        self._related, self.refused = {}, []
-        listed = (held for member, held in self._connected.items() if member in self._terms)
-        return self._relate(before, {id(held): held for held in listed}.values(), at=at)
+        """Work out all that is related anew, as when the rules that look at it changed."""
+        return self._relate(list(self._connected), at=at)
 
-    def _relate_again(self, event: EventTerms, *, at: int) -> list[Sighting]:
-        """Look anew at what an event's markets are related to: their terms or books changed."""
-        ids = [market.market_id for market in event.markets if market.market_id in self._connected]
-        if not ids:
-            return []
-        touched = {id(held): held for each in ids if (held := self._connected[each])}
-        members = {m for held in touched.values() for each in held for m in each.members}
-        before = _distinct(w for each in sorted(members) for w in self._related.pop(each, ()))
-        return self._relate(before, touched.values(), at=at)
+    def relate_event(self, event: EventTerms, *, at: int) -> list[Sighting]:
+        """Work out anew what an event's markets are related to: their terms or books changed."""
+        own = [self._connected.get(market.market_id, ()) for market in event.markets]
+        members = {member for held in own for each in held for member in each.members}
+        return self._relate(sorted(members), at=at)
 
-    def _relate(
-        self,
-        before: Sequence[RelatedWatch],
-        connected: Iterable[tuple[Relation, ...]],
-        *,
-        at: int,
-    ) -> list[Sighting]:
+    def _relate(self, members: Sequence[str], *, at: int) -> list[Sighting]:
+        """Watch anew what these markets are connected by; all members of a set are given."""
+        before = _distinct(watch for each in members for watch in self._related.pop(each, ()))
         active = {(each.rule.code, each.subject): each for each in before if each.active}
         for watch in before:
             watch.release()
         seen: list[Sighting] = []
-        for watch in self._watch_relations(connected) if self._joint else ():
+        for watch in self._watch_related(members) if self._joint else ():
             known = active.pop((watch.rule.code, watch.subject), None)
             watch.active = known is not None
             watch.hot_since = known.hot_since if known is not None else 0
@@ -200,11 +191,13 @@ class Engine:
         seen += [Sighting(each.rule, each.subject, (), "relation_gone") for each in active.values()]
         return seen
 
-    def _watch_relations(self, connected: Iterable[tuple[Relation, ...]]) -> list[RelatedWatch]:
+    def _watch_related(self, members: Iterable[str]) -> list[RelatedWatch]:
         from rules.related import watches_of  # the maths behind it loads SciPy
 
+        listed = (self._connected.get(each) for each in members if each in self._terms)
         made: list[RelatedWatch] = []
-        for held in connected:
+        self.refused = []
+        for held in {id(each): each for each in listed if each}.values():
             for rule in self._joint:
                 scoped = [each for each in held if self._in_scope(rule, each)]
                 made += watches_of(rule, scoped, self._terms, self._held, refused=self.refused)
@@ -216,9 +209,8 @@ class Engine:
 
     def _in_scope(self, rule: ActiveRule, relation: Relation) -> bool:
         """Say whether a rule's scope covers the events of all markets that are listed."""
-        terms = (self._terms.get(member) for member in relation.members)
-        events = {each.event_id for each in terms if each is not None}
-        return all(self._endings.covers(rule, event_id) for event_id in events)
+        events = (self._events.get(each) for each in self.event_ids(relation.members))
+        return all(_covering((rule,), event) for event in events if event is not None)
 
     def _look_related(self, watch: RelatedWatch, *, at: int) -> Sighting:
         self.looks += 1
@@ -244,11 +236,12 @@ class Engine:
         seen = []
         if watch is not None and watch.hot and before < watch.hot_since:
             seen = self.look_at(watch, at=at)
+        event = self._events.get(event_id)
         waiting = (
             each
-            for watches in self._related.values()
-            for each in watches
-            if event_id in each.event_ids and before < each.hot_since
+            for market in (event.markets if event is not None else ())
+            for each in self._related.get(market.market_id, ())
+            if before < each.hot_since
         )
         return seen + [self._look_related(each, at=at) for each in _distinct(waiting)]
 

@@ -140,6 +140,7 @@ class Pipeline:
                 self.books.add(market)
         self.engine.terms_told(event.event_id, at=t)
         seen = self.engine.watch_event(event, self.books.by_market, at=t)
+        seen += self.engine.relate_event(event, at=t)
         return self._told(self.episodes.take(seen, at=t))
 
     # --- what the desk itself knows ---------------------------------------------------
@@ -167,7 +168,8 @@ class Pipeline:
         for event in self.events.values():
             seen = self.engine.watch_event(event, self.books.by_market, at=t)
             changes += self._told(self.episodes.take(seen, at=t))
-        return changes
+        seen = self.engine.relate_all(at=t)
+        return changes + self._told(self.episodes.take(seen, at=t))
 
     def _use_relations(self, frame: Frame) -> list[SignalChange]:
         seen = self.engine.use_relations(house.relations_of(frame.body), at=frame.t)
