@@ -367,6 +367,7 @@ def test_single_operator_approves_and_is_marked(signal: Signal, dana: User, sett
 
     page = visitor.get(f"/intents/{intent.pk}/")
     assert "SINGLE OPERATOR" in page
+    assert "SINGLE OPERATOR" not in text_of(Client().get("/login/"))  # nothing for strangers
     assert "this is your own order; its approval is marked so" in page
     assert "single operator" in visitor.approve(intent)
     assert OrderIntent.objects.get().single_operator

@@ -90,7 +90,7 @@ class AskedIntents(Asked):
     sort = forms.ChoiceField(
         choices=[("", "Newest first"), ("oldest", "Oldest first"), ("largest", "Largest first")],
         required=False,
-        label="Order",
+        label="Sort",
     )
     field_order = ("status", "rule", "kind", "who", "sort", "size")
 

@@ -101,12 +101,15 @@ def plannable(page: Page, key: str) -> None:
     expect(page.locator("#shown-plan")).to_contain_text("all 18 checks pass", timeout=15_000)
 
 
-def suggest_by_keys(page: Page, key: str) -> int:
+def suggest_by_keys(page: Page, key: str, *, rehearsal: str = "") -> int:
     """Go from a signal to a suggested order; return its number."""
     page.goto(f"/signals/{key}/")
     page.keyboard.press("e")
     page.wait_for_url(f"**/signals/{key}/execute/")
     expect(page.locator("#shown-plan")).to_contain_text("all 18 checks pass", timeout=15_000)
+    if rehearsal:
+        page.get_by_text("Rehearse a failure").press("Enter")
+        page.get_by_label("The paper venue").select_option(rehearsal)
     page.keyboard.press("d")
     expect(page.get_by_role("button", name="Suggest this order")).to_be_focused()
     shot(page, f"order-{key}")
@@ -248,6 +251,24 @@ def test_plan_does_not_change_under_who_reads_it(people: People, desk: OrdersDes
     expect(avi.get_by_text(f"Order {number} is approved.")).to_be_visible()
 
 
+def test_who_is_about_to_decide_learns_that_another_has(people: People, desk: OrdersDesk) -> None:
+    desk.tell("signal raced")
+    number = suggest_by_keys(people.page("dana"), "raced")
+    avi, bo = people.page("avi"), people.page("bo")
+    for page in (avi, bo):
+        page.goto(f"/intents/{number}/")
+    avi.get_by_label("Reason").focus()
+    avi.keyboard.type("I think")
+
+    bo.get_by_role("button", name="Approve this plan").click()
+
+    expect(avi.locator(".moved")).to_contain_text("Somebody decided meanwhile.", timeout=10_000)
+    expect(avi.get_by_role("button", name="Reject")).to_be_disabled()
+    expect(avi.locator("#intent-head")).to_contain_text("approved by bo")
+    avi.get_by_role("link", name="Show how it stands").click()
+    expect(avi.locator("#intent-head")).to_contain_text("filled", timeout=15_000)
+
+
 def test_double_click_is_one_order(people: People, desk: OrdersDesk) -> None:
     desk.tell("signal twice")
     page = people.page("dana")
@@ -335,7 +356,7 @@ def hostile(browser: Browser, desk: OrdersDesk, sessions: dict[str, Any]) -> int
     """Return the number of an order whose event would like to be more than words."""
     found = People(browser, desk, sessions)
     page = found.page("dana")
-    number = suggest_by_keys(page, "hostile")
+    number = suggest_by_keys(page, "hostile", rehearsal="UNKNOWN")  # the longest words
     found.close()
     return number
 
