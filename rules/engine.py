@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ActiveRule", "Engine", "Sighting", "Watch", "market_view"]
 
 ROUND = 10  # sweeps in which every event has its turn
+MOST_WAITING = 10  # sets of related markets looked at in a sweep: some 50 ms
 
 
 class Engine:
@@ -62,14 +63,16 @@ class Engine:
         self._endings = Endings()
         self._connected: dict[str, tuple[Relation, ...]] = {}  # by market id
         self._related: dict[str, list[RelatedWatch]] = {}  # by market id
+        self._waiting: list[RelatedWatch] = []  # still to be looked at in this round
         self.use_rules(rules)
+        self._related_by = self._joint  # rules that `_related` is for
 
     def use_rules(self, rules: Iterable[ActiveRule]) -> None:
         """Run these from now on. Events have to be watched anew (`watch_event`)."""
         self.rules = tuple(rules)
         self._baskets = tuple(rule for rule in self.rules if rule.kinds)
         self._single = _of(self.rules, SpikeRule, ImbalanceRule, TrendRule)
-        self._joint = _of(self.rules, CrossMarketRule, TemporalRule)
+        self._joint: tuple[ActiveRule, ...] = _of(self.rules, CrossMarketRule, TemporalRule)
         self._endings.rules = _of(self.rules, EndgameRule)
 
     def event_ids(self, market_ids: Iterable[str]) -> tuple[str, ...]:
@@ -166,7 +169,10 @@ class Engine:
         return self._relate(changed, at=at)
 
     def relate_all(self, *, at: int) -> list[Sighting]:
-        """Work out all that is related anew, as when the rules that look at it changed."""
+        """Work out all that is related anew if the rules that look at it changed."""
+        if self._joint == self._related_by:
+            return []
+        self._related_by = self._joint
         return self._relate(list(self._connected), at=at)
 
     def relate_event(self, event: EventTerms, *, at: int) -> list[Sighting]:
@@ -186,7 +192,7 @@ class Engine:
             known = active.pop((watch.rule.code, watch.subject), None)
             watch.active = known is not None
             watch.hot_since = known.hot_since if known is not None else 0
-            if watch.due(at):
+            if not watch.watch_list and watch.due(at):
                 seen.append(self._look_related(watch, at=at))
         seen += [Sighting(each.rule, each.subject, (), "relation_gone") for each in active.values()]
         return seen
@@ -283,7 +289,7 @@ class Engine:
         for other in book.also:
             if isinstance(other, Series):
                 seen += other.look(at)
-            elif other.due(at):
+            elif not other.watch_list and other.due(at):
                 seen.append(self._look_related(other, at=at))
         return seen
 
@@ -337,9 +343,19 @@ class Engine:
             if series.waiting
             for sighting in series.look(at, swept=True)
         ]
-        watches = _distinct(w for each in self._related.values() for w in each if w.active)
-        seen += [self._look_related(watch, at=at) for watch in watches if watch.due(at)]
-        return seen + self._endings.look(at, share=ROUND)
+        return [*seen, *self._sweep_related(at), *self._endings.look(at, share=ROUND)]
+
+    def _sweep_related(self, at: int) -> list[Sighting]:
+        """Look at a few of the watch-list and of what pays, whose yearly return time moves."""
+        if not self._waiting:
+            watches = _distinct(watch for each in self._related.values() for watch in each)
+            self._waiting = [each for each in watches if each.watch_list or each.active]
+        turn: list[RelatedWatch] = []
+        while self._waiting and len(turn) < MOST_WAITING:
+            watch = self._waiting.pop()
+            if not watch.released and watch.due(at):
+                turn.append(watch)
+        return [self._look_related(each, at=at) for each in turn]
 
 
 def _of(rules: Iterable[ActiveRule], *kinds: type) -> tuple[ActiveRule, ...]:

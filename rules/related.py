@@ -21,21 +21,22 @@ from rules.rule_kinds import CrossMarketRule, TemporalRule
 from rules.sightings import ActiveRule, Sighting, market_view, unconfirmed
 
 SECOND = 1_000_000_000
-# What nobody may act on yet is looked at now and then: relations proposed by mistake "pay"
-# all day long.
-WATCH_LIST_EVERY = 5 * SECOND
 
 
 class RelatedWatch:
-    """One rule's look at one set of related markets."""
+    """One rule's look at one set of related markets.
+
+    What nobody may act on yet (`watch_list`) is not looked at when a price moves but in
+    turn, a few at a time: relations proposed by mistake "pay" all day long.
+    """
 
     __slots__ = (
         "active",
         "books",
         "hot",
         "hot_since",
-        "next_at",
         "related",
+        "released",
         "rule",
         "terms",
     )
@@ -53,8 +54,8 @@ class RelatedWatch:
         self.books = {each: books[each] for each in related.members if each in books}
         self.active = False  # the last look found something
         self.hot = False  # every change of its books is to be looked at
+        self.released = False
         self.hot_since = 0  # unix ns; 0 while the touch leaves no room for a gain
-        self.next_at = 0  # unix ns: not to be looked at before
 
     @property
     def subject(self) -> str:
@@ -64,12 +65,16 @@ class RelatedWatch:
     def event_ids(self) -> set[str]:
         return {each.event_id for each in self.terms.values() if each.event_id is not None}
 
+    @property
+    def watch_list(self) -> bool:
+        return bool(self.related.gates)
+
     def due(self, at: int) -> bool:
-        """Say whether to look now, after a change of one of its books."""
+        """Say whether a look is worth it, by the touch of its books."""
         could_pay = self.related.could_pay(self._touches())
         self.hot_since = (self.hot_since or at) if could_pay else 0
         self._heat(could_pay)
-        return (could_pay or self.active) and at >= self.next_at
+        return could_pay or self.active
 
     def look(self, at: int, *, confirmed: bool) -> Sighting:
         """Look at the depth; without `confirmed` nothing found can be executed."""
@@ -78,8 +83,6 @@ class RelatedWatch:
             finding = unconfirmed(finding)
         self.active = finding is not None
         self._heat(bool(self.hot_since))
-        if self.related.gates:
-            self.next_at = at + WATCH_LIST_EVERY
         found = () if finding is None else (finding,)
         return Sighting(self.rule, self.subject, found, self._why_not())
 
@@ -88,10 +91,10 @@ class RelatedWatch:
         for book in self.books.values():
             book.hot -= self.hot
             book.also = tuple(each for each in book.also if each is not self)
-        self.hot = False
+        self.hot, self.released = False, True
 
     def _heat(self, could_pay: bool) -> None:
-        hot = not self.related.gates and (could_pay or self.active)
+        hot = not self.watch_list and (could_pay or self.active)
         if hot is not self.hot:
             self.hot = hot
             for book in self.books.values():
