@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import ROUND_CEILING
 from decimal import Decimal as D
 from functools import partial
 from typing import Any
@@ -103,6 +104,10 @@ def text_of(response: Any) -> str:
     return " ".join(words.replace("&#x27;", "'").split())
 
 
+def cents_up(amount: D) -> str:
+    return f"${amount.quantize(D('0.01'), ROUND_CEILING)}"
+
+
 def hidden(page: str, name: str) -> str:
     found = re.search(rf'name="{name}" value="([^"]*)"', page)
     assert found, name
@@ -129,8 +134,8 @@ def test_looking_at_an_order_creates_nothing(signal: Signal, dana: User) -> None
     assert plan.hash[:12] in page
     assert "all 18 checks pass" in page
     assert "3 orders" in page
-    assert f"${plan.notional:.2f}" in page
-    assert f"${plan.worst_loss:.2f}" in page
+    assert cents_up(plan.notional) in page
+    assert cents_up(plan.worst_loss) in page
 
 
 def test_order_page_shows_every_check_with_its_numbers(signal: Signal, dana: User) -> None:
@@ -163,7 +168,7 @@ def test_order_size_stays_within_the_cap(signal: Signal, dana: User) -> None:
     assert plan
     assert plan.notional <= 20
     smaller = visitor.get(f"/signals/{signal.key}/execute/?capital=20")
-    assert f"at most ${plan.notional:.2f}" in smaller
+    assert f"at most {cents_up(plan.notional)}" in smaller
     over = visitor.get(f"/signals/{signal.key}/execute/?capital=5000")
     assert "5000 USD is over the cap of 200 USD; the cap is taken" in over
     wrong = visitor.get(f"/signals/{signal.key}/execute/?capital=-1")

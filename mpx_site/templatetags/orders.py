@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from mpx_site.portal import desk_words as words
-from mpx_site.templatetags.desk import NOTHING, seconds
+from mpx_site.templatetags.desk import CENT, NOTHING, seconds
 
 register = template.Library()
 
@@ -42,6 +42,12 @@ def intent_meaning(state: str) -> str:
 def step_words(kind: str) -> str:
     """Write a step of an intent; one without words of its own speaks for itself."""
     return words.STEPS.get(kind, kind.replace("_", " ").lower())
+
+
+@register.filter
+def at_most(amount: Decimal | str | None) -> str:
+    """Write a bound on money to the cent, rounded up as the checks do: it is never passed."""
+    return f"${amount.quantize(CENT, ROUND_CEILING):,f}" if isinstance(amount, Decimal) else NOTHING
 
 
 @register.filter
