@@ -17,26 +17,15 @@ from markets.relation_changes import FINISHED
 from markets.relation_models import Relation, RelationMember
 
 CONFLICT: Final = "metadata_conflict"
-APPROVED: Final = Relation.State.APPROVED
 
-_COLUMNS = (
-    "relation_id",
-    "relation__type",
-    "relation__method",
-    "relation__state",
-    "relation__checks",
-    "relation__checked",
-    "market_id",
-    "outcome",
-    "market__state",
-)
+_MEMBER = ("relation_id", "market_id", "outcome", "market__state")
 _Row = dict[str, Any]
 
 
 def relations_mark() -> str:
     """Return a mark of all that `relations_body` depends on; another mark is other relations.
 
-    One query over the relations alone: 1,650 of them take 6 ms. A member that ends leaves
+    One query over the relations alone: 1,650 of them take 11 ms. A member that ends leaves
     the mark as it is, because a relation of ended markets does nothing.
     """
     rows = Relation.objects.live().order_by("id")
@@ -48,39 +37,40 @@ def relations_mark() -> str:
 
 
 def relations_body() -> bytes:
-    """Return the approved and proposed relations between outcome 0 of markets, as JSON; one query.
+    """Return the approved and proposed relations between outcome 0 of markets, as JSON.
 
     Left out are relations all of whose markets have ended. Rows that say the same
-    are told once: approved, if one of them is.
+    are told once: approved, if one of them is. Two queries; 1,650 of three take 90 ms.
     """
-    rows = (
-        RelationMember.objects.filter(relation__in=Relation.objects.live())
+    live = Relation.objects.live()
+    members = (
+        RelationMember.objects.filter(relation__in=live)
         .order_by("relation_id", "position")
-        .values_list(*_COLUMNS)
+        .values_list(*_MEMBER)
     )
+    listed = {pk: list(rows) for pk, rows in groupby(members, key=itemgetter(0))}
     said: dict[tuple[str, tuple[str, ...]], _Row] = {}
-    for _, members in groupby(rows, key=itemgetter(0)):
-        for row in _parts(list(members)):
+    for relation in live.only("type", "method", "state", "checks", "checked").order_by("id"):
+        for row in _parts(relation, listed.get(relation.pk, [])):
             key = (row["type"], tuple(row["members"]))
             if key not in said or _gates(row) < _gates(said[key]):
                 said[key] = row
-    listed = [said[key] for key in sorted(said)]
-    return json.dumps({"relations": listed}, separators=(",", ":"), sort_keys=True).encode()
+    told = [said[key] for key in sorted(said)]
+    return json.dumps({"relations": told}, separators=(",", ":"), sort_keys=True).encode()
 
 
 def _gates(row: _Row) -> tuple[bool, int]:
     return not row["approved"], len(row["blocked_by"])
 
 
-def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterable[_Row]:
-    _, type_, method, state, checks, checked, *_ = rows[0]
+def _parts(relation: Relation, rows: Sequence[tuple[Any, ...]]) -> Iterable[_Row]:
     if all(market_state in FINISHED for *_, market_state in rows):
         return
-    members = [(market_id, outcome) for *_, market_id, outcome, _ in rows]
-    approved = state == APPROVED
-    blocked_by = [CONFLICT] if is_in_conflict(checks, checked, approved=approved) else []
+    members = [(market_id, outcome) for _, market_id, outcome, _ in rows]
+    approved = relation.state == Relation.State.APPROVED
+    conflict = is_in_conflict(relation.checks, relation.checked, approved=approved)
     try:
-        parts = at_outcome_0(cast(RelationType, type_.lower()), members)
+        parts = at_outcome_0(cast(RelationType, relation.type.lower()), members)
     except NotExpressible:  # refused when it is stored: a row that was written around that
         return
     for kind, markets in parts:
@@ -88,8 +78,8 @@ def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterable[_Row]:
             "type": kind,
             "members": list(markets),
             "approved": approved,
-            "blocked_by": blocked_by,
-            "basis": BASES.get(method, ""),
+            "blocked_by": [CONFLICT] if conflict else [],
+            "basis": BASES.get(relation.method, ""),
         }
 
 

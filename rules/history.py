@@ -15,13 +15,15 @@ from django.db.models import Q
 
 from alerts.models import Heartbeat
 from markets.fills import PRICE_ONE
-from markets.models import Market, Quote
+from markets.models import Event, Market, Quote
 from markets.near_models import NearCertain
+from markets.texts import chunks
 from rules.house import history_body
 from rules.kernel.endgame import BANDS, HOUR, History, Observation, category_of, cell_of
 
 KEPT: Final = timedelta(days=90)  # how far back counts
-MOST_SEEN: Final = 100_000  # prices counted at once, newest first: about half a second
+MOST_SEEN: Final = 50_000  # prices counted at once, newest first: half a second of one core
+OTHER: Final = category_of(())
 LONGEST_AFTER: Final = 72 * HOUR  # seconds past the listed end, as the rule looks at most
 STREAM: Final = "stream"
 STREAM_DEAD: Final = timedelta(seconds=30)  # without a beat nobody keeps the quotes
@@ -29,15 +31,8 @@ QUOTE_KEEPS: Final = timedelta(minutes=5)  # of a quote that no stream keeps
 
 _LEAST = Decimal(BANDS[0]) / PRICE_ONE
 _SEEN = ("market_id", "bid", "ask", "market__end_at", "market__event__end_at")
-_KNOWN = (
-    "market_id",
-    "market__event_id",
-    "market__event__tags",
-    "outcome",
-    "seconds_left",
-    "price",
-    "market__payout",
-)
+_KNOWN = ("market_id", "market__event_id", "outcome", "seconds_left", "price", "market__payout")
+_WON = {(0, Decimal(1)), (1, Decimal(0))}  # outcome, payout of outcome 0; a void is won by nobody
 
 
 def note_near_certain(*, at: datetime) -> int:
@@ -55,8 +50,8 @@ def note_near_certain(*, at: datetime) -> int:
 def endgame_history(at: datetime) -> bytes:
     """Return what became of the near-certain prices of the last 90 days, as a body.
 
-    One query. Only resolved markets count; of a void neither side has won. Prices of
-    one event in one cell are one bet, won in part. `rules.house.history_of` reads it.
+    Only resolved markets count; of a void neither side has won. Prices of one event
+    in one cell are one bet, won in part. `rules.house.history_of` reads it.
     """
     rows = (
         NearCertain.objects.filter(
@@ -67,7 +62,29 @@ def endgame_history(at: datetime) -> bytes:
         .order_by("-seen_at", "-id")
         .values_list(*_KNOWN)[:MOST_SEEN]
     )
-    return history_body(History.of(_observation(*row) for row in rows.iterator(2_000)))
+    seen = list(rows)
+    categories = _categories({row[1] for row in seen if row[1]})
+    return history_body(
+        History.of(
+            Observation(
+                event_id=event_id or market_id,
+                category=categories.get(event_id, OTHER),
+                seconds_left=seconds_left,
+                price=int(price * PRICE_ONE),
+                won=(outcome, payout) in _WON,
+            )
+            for market_id, event_id, outcome, seconds_left, price, payout in seen
+        )
+    )
+
+
+def _categories(event_ids: Iterable[str]) -> dict[str | None, str]:
+    """Return the categories of events; read apart, because one has many prices."""
+    found: dict[str | None, str] = {}
+    for some in chunks(sorted(event_ids)):
+        tags = Event.objects.filter(pk__in=some).values_list("id", "tags")
+        found |= {pk: category_of(each or ()) for pk, each in tags}
+    return found
 
 
 def _quotes(at: datetime) -> Iterable[tuple[str, Decimal, Decimal, datetime, datetime]]:
@@ -105,21 +122,3 @@ def _rows(
                 seconds_left=int(left),
                 seen_at=at,
             )
-
-
-def _observation(
-    market_id: str,
-    event_id: str | None,
-    tags: list[str] | None,
-    outcome: int,
-    seconds_left: int,
-    price: Decimal,
-    payout: Decimal,
-) -> Observation:
-    return Observation(
-        event_id=event_id or market_id,
-        category=category_of(tags or ()),
-        seconds_left=seconds_left,
-        price=int(price * PRICE_ONE),
-        won=payout == (1 if outcome == 0 else 0),
-    )
