@@ -12,7 +12,8 @@ from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
+from scipy.optimize import Bounds as Box
+from scipy.optimize import LinearConstraint, milp
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.simulator.exam import Case, Charge, Stake, States
@@ -153,12 +154,11 @@ def _program(levels: _Levels, pays: Floats, capital: float | None) -> tuple[Floa
     rows, most = np.hstack([-pays, np.ones((len(pays), 1))]), np.zeros(len(pays))
     if capital is not None:
         rows, most = np.vstack([rows, np.append(levels.cost, 0.0)]), np.append(most, capital)
-    answer = linprog(
+    answer = milp(  # no whole numbers in it: HiGHS with less around it than `linprog`
         np.append(levels.cost, -1.0),
-        A_ub=rows,
-        b_ub=most,
-        bounds=[*((0.0, size) for size in levels.size.tolist()), (0.0, None)],
-        method="highs",
+        constraints=LinearConstraint(rows, -np.inf, most),
+        bounds=Box(0.0, np.append(levels.size, np.inf)),
+        options={"presolve": False},
     )
     if answer.x is None:
         raise OracleFailed(answer.message)

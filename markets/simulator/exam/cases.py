@@ -7,7 +7,8 @@ which states they can end in; what could be gained is for an examiner to work ou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -51,9 +52,13 @@ class Charge:
 
     def cost(self, price: int) -> int:
         """Return what one share costs at a price (1e-4 USD), in 1e-12 USD, the fee rounded up."""
-        spread = price * (PRICE_ONE - price)
-        fee = self.rate * Decimal(spread).scaleb(-8) ** self.exponent
-        return price * 10**8 + int((fee * 10**12).to_integral_value(rounding="ROUND_CEILING"))
+        return _cost(price, self.rate, self.exponent)
+
+
+@lru_cache(maxsize=200_000)
+def _cost(price: int, rate: Decimal, exponent: int) -> int:
+    fee = rate * Decimal(price * (PRICE_ONE - price)).scaleb(-8) ** exponent
+    return price * 10**8 + int((fee * 10**12).to_integral_value(rounding=ROUND_CEILING))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

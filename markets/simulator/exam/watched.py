@@ -76,7 +76,9 @@ def _trade(studio: Studio, event: LiveEvent, path: Sequence[float]) -> list[int]
         studio.wait(*((700, 1_300) if number < BEFORE else (50, 150)))
         times.append(studio.now)
         studio.change(event, 0, _touch(event, bid, bid + 20))
-    studio.wait(2_000)
+    for _ in range(4):
+        studio.wait(700)
+        studio.stir(event, times=1, gap_ms=1)
     return times
 
 
