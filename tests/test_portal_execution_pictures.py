@@ -9,6 +9,7 @@ import pytest
 
 from mpx_site.portal.ladders import BEYOND, MOST_LEVELS, leg_ladder
 from mpx_site.templatetags import orders
+from mpx_site.templatetags.desk import NOTHING
 from tests.worlds import ladder
 
 NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -57,7 +58,7 @@ def test_differences_are_written_with_the_digits_they_need(value: str, written: 
 def test_bounds_are_rounded_up() -> None:
     assert orders.at_most(D("1092.520001")) == "$1,092.53"
     assert orders.at_most(D("92.52")) == "$92.52"
-    assert orders.at_most(None) == orders.NOTHING
+    assert orders.at_most(None) == NOTHING
 
 
 @pytest.mark.parametrize(
