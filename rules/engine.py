@@ -99,7 +99,7 @@ class Engine:
         for market, book in zip(terms.markets, held, strict=True):
             self._terms[market.market_id], self._held[market.market_id] = market, book
             if self._single or market.market_id in self._series:
-                seen += self._follow(terms, market, book)
+                seen += self._follow(terms, market, book, at=at)
         self._events[terms.event_id] = terms
         return seen + self._endings.watch(terms, held)
 
@@ -140,16 +140,20 @@ class Engine:
         watch.release()
         return watch
 
-    def _follow(self, event: EventTerms, market: MarketTerms, book: Book) -> list[Sighting]:
+    def _follow(
+        self, event: EventTerms, market: MarketTerms, book: Book, *, at: int
+    ) -> list[Sighting]:
         """Have the rules of single markets follow one."""
         before = self._series.pop(market.market_id, None)
         if before is not None:
             before.book.also = tuple(each for each in before.book.also if each is not before)
-        rules = () if market.untradable in OVER else _covering(self._single, event)
+        over = market.untradable in OVER
+        rules = () if over else _covering(self._single, event)
         if not rules:
-            return before.end("market_closed") if before is not None else []
+            why = "market_closed" if over else "out_of_scope"
+            return before.end(why) if before is not None else []
         series = self._series[market.market_id] = Series(market, book)
-        series.follow(rules, before)
+        series.follow(rules, before, at=at)
         book.also = (*book.also, series)
         return []
 

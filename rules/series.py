@@ -134,17 +134,29 @@ class Series:
         self._told: dict[str, ActiveRule] = {}  # by code: what there is to take back
         self._touch = (NO_BID, NO_ASK)  # that the trackers know
 
-    def follow(self, rules: Iterable[ActiveRule], before: Series | None) -> None:
-        """Track for these rules; go on where the same rule followed the same book."""
+    def follow(self, rules: Iterable[ActiveRule], before: Series | None, *, at: int) -> None:
+        """Track for these rules; go on where the same rule followed the same book.
+
+        A tracker that is new begins with the touch as it stands: a quiet book may not
+        change for a while.
+        """
         kept: dict[str, Tracker] = {}
         if before is not None:
             self._told, self._touch = before._told, before._touch
             if before.book is self.book and self._is_like(before.terms):
                 kept = {rule.sha256: tracker for rule, tracker in before.trackers}
         for rule in rules:
-            tracker = kept.get(rule.sha256) or tracker_of(rule, self.terms)
+            tracker = kept.get(rule.sha256) or self._begun(rule, at)
             if tracker is not None:
                 self.trackers.append((rule, tracker))
+        if self.book.evaluable:
+            self._touch = self.book.bid, self.book.ask
+
+    def _begun(self, rule: ActiveRule, at: int) -> Tracker | None:
+        tracker = tracker_of(rule, self.terms)
+        if tracker is not None and self.book.evaluable:
+            tracker.touched(self.book, at)
+        return tracker
 
     def _is_like(self, before: MarketTerms) -> bool:
         return (before.tick, before.liquidity) == (self.terms.tick, self.terms.liquidity)
