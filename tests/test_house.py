@@ -122,6 +122,7 @@ def test_every_step_of_a_relation_changes_the_mark_and_nothing_else_does(
         assert relations_mark() == marks[-1]
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db
 def test_the_same_relations_give_the_same_bytes_whatever_their_rows():
     cast.two_deals()
@@ -248,6 +249,7 @@ def record(at=END, *, left: float = DAY / 2, price: int = 9700) -> Record:
 DAY_BEFORE = END - timedelta(hours=12)
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db
 def test_a_near_certain_side_is_noted_once_and_counted_when_its_market_resolves():
     event(1, 1)
@@ -274,6 +276,7 @@ def test_the_other_side_is_bought_at_what_is_left_of_the_bid():
     assert record() == Record(events=1, won=0.0)
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db
 def test_markets_of_one_event_are_one_bet_won_in_part():
     event(1, 1, 2, 3, 4)
@@ -333,6 +336,7 @@ def test_a_quote_that_nobody_keeps_any_more_is_not_an_offer():
     assert note_near_certain(at=DAY_BEFORE) == 1, "a quiet book is fresh while the stream lives"
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db
 def test_what_is_older_than_90_days_does_not_count(django_assert_num_queries):
     event(1, 1)

@@ -593,7 +593,14 @@ def test_market_page_takes_few_queries(viewer: Client, django_assert_num_queries
 
 
 def every_page(signal: Signal, market: str) -> list[str]:
-    return ["/", "/signals/", f"/signals/{signal.key}/", "/markets/", f"/markets/{market}/"]
+    return [
+        "/",
+        "/signals/",
+        f"/signals/{signal.key}/",
+        "/markets/",
+        f"/markets/{market}/",
+        f"/events/{signal.event_id}/",
+    ]
 
 
 def test_text_of_the_venue_is_never_markup(operator: Client) -> None:

@@ -25,7 +25,7 @@ from tests import relation_cast as cast
 from tests.listing_venue import ListingVenue, event, plain
 from tests.relation_cast import START
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 LATER = START + timedelta(hours=1)
 RULES = "It resolves to Yes if so."
 

@@ -9,6 +9,7 @@ from django_celery_beat.models import PeriodicTask
 from risk.models import KillSwitch, Policy
 
 
+@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("turn", ["first", "after a flush"])
 def test_a_test_that_flushes_the_database_takes_nothing_from_the_next(turn):
