@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
@@ -174,6 +174,37 @@ def test_an_analyst_may_not_write_rules(analyst: Client) -> None:
     assert analyst.post(change_url(rule), {"text": TWO, "seen": 1}).status_code == 403
     assert 'name="_check"' not in analyst.get(change_url(rule)).content.decode()
     assert running() == before
+
+
+@pytest.mark.parametrize(
+    ("role", "publishes", "switches"),
+    [
+        ("viewer", False, False),
+        ("analyst", False, True),
+        ("trader", False, False),
+        ("approver", False, False),
+        ("admin", True, True),
+    ],
+)
+def test_roles_see_rules_and_do_what_is_theirs(
+    client: Client, role: str, publishes: bool, switches: bool
+) -> None:
+    rule = published(ONE).rule
+    person = account(role, staff=True)
+    person.groups.set(Group.objects.filter(name=role))
+    client.force_login(person)
+
+    assert client.get(f"/rules/{CODE}/").status_code == 200
+    page = client.get(change_url(rule))
+    saved = client.post(change_url(rule), {"text": TWO, "seen": 1, "enabled": "on"})
+    switched = client.post(f"/rules/{CODE}/disable/")
+
+    assert page.status_code == 200
+    assert ('name="_check"' in page.content.decode()) is publishes
+    assert saved.status_code == (302 if publishes else 403)
+    assert rule.versions.count() == (2 if publishes else 1)
+    assert switched.status_code == (302 if switches else 403)
+    assert rule_of(CODE).enabled is not switches
 
 
 def test_whoever_is_not_staff_is_kept_out(client: Client) -> None:

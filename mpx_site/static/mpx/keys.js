@@ -2,7 +2,7 @@
 
 const GO = {
   h: "/", s: "/signals/", m: "/markets/",
-  a: "/approvals/", o: "/intents/", p: "/positions/", r: "/risk/",
+  a: "/approvals/", o: "/intents/", p: "/positions/", r: "/risk/", u: "/rules/",
 };
 let going = 0; // until when a `g` waits for its second key
 
