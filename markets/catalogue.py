@@ -88,11 +88,12 @@ class Written:
         return self.events + self.markets + self.outcomes
 
 
+@transaction.atomic
 def store(events: Iterable[EventTerms], *, seen_at: datetime) -> int:
     """Write what is new or different and return how many rows that were.
 
     What cannot be stored goes to the quarantine; relations that rested on what
-    is different now are taken out of use.
+    is different now are taken out of use, or nothing is written at all.
     """
     written = write(events, seen_at=seen_at)
     invalidate_changed(written.differing, at=seen_at)

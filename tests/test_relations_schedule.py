@@ -158,6 +158,18 @@ def test_the_live_process_notices_other_rules_on_the_pages_it_reads():
     assert MarketText.objects.get(pk="520").rules == "Or not."
 
 
+def test_terms_are_not_stored_without_what_follows_from_them(monkeypatch):
+    """Else a second try would find nothing changed, and leave the relation as it was."""
+    approved()
+    other = cast.market(3, "Another?")
+    monkeypatch.setattr(catalogue, "invalidate_changed", lambda *_, **__: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        cast.list_markets(other)
+
+    assert not Market.objects.filter(pk=other.market_id).exists()
+
+
 # --- the schedule --------------------------------------------------------------------------
 
 
