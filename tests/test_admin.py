@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.test import Client
 from django.urls import reverse
@@ -30,6 +31,7 @@ from markets.models import (
 )
 from markets.relation_models import SynonymGroup
 from signals.models import Signal, SignalPoint
+from signals.whatif_models import WhatIfRun
 from tests import portal_cast as cast
 from tests import relation_cast
 from tests.portal_cast import START
@@ -77,7 +79,15 @@ def world(db: None) -> Signal:
     CrontabSchedule.objects.create(hour="4", minute="0")
     relation_cast.proposed(("800", "801"), "exclusive")
     SynonymGroup.objects.create(name="Winners", method="MANUAL", created_at=START)
-    return cast.tell("opened", cast.finding_in(view), cast.rule())
+    signal = cast.tell("opened", cast.finding_in(view), cast.rule())
+    WhatIfRun.objects.create(
+        rule=signal.rule,
+        hours=1,
+        candidate_source="code: X",
+        asked_by=User.objects.create_user("analyst"),
+        asked_at=START,
+    )
+    return signal
 
 
 def address(model: type[models.Model], page: str, *args: object) -> str:
