@@ -257,7 +257,7 @@ class RuleDefinition(Part):
     )
 
     def canonical(self) -> str:
-        """Return the rule as YAML with every default written out.
+        """Return the rule as YAML with the defaults written out.
 
         Two texts that mean the same have the same canonical text, whatever their comments,
         order and spacing; parsing it gives an equal rule.
@@ -291,9 +291,16 @@ class ObservedRule(RuleDefinition):
 # --- the canonical text ------------------------------------------------------------------
 
 
+# Fields that came after rules were published: left out at their default, so that what a
+# rule meant before has the fingerprint it had.
+_LATER = frozenset({"persist_ms"})
+
+
 def _lines(part: BaseModel, indent: str = "") -> Iterator[str]:
-    for name in type(part).model_fields:
+    for name, field in type(part).model_fields.items():
         value = getattr(part, name)
+        if name in _LATER and value == field.default:
+            continue
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:"
             yield from _lines(value, f"{indent}  ")
