@@ -10,6 +10,7 @@ from mpx_site.portal import (
     positions_views,
     risk_views,
     rules_views,
+    scoreboard_views,
     views,
     whatif_views,
 )
@@ -37,6 +38,7 @@ urlpatterns = [
     path("risk/breakers/<int:number>/reset/", risk_views.reset, name="risk-reset"),
     path("risk/changes/<int:number>/confirm/", risk_views.confirm, name="risk-confirm"),
     path("risk/changes/<int:number>/refuse/", risk_views.refuse, name="risk-refuse"),
+    path("scoreboard/", scoreboard_views.scoreboard, name="scoreboard"),
     path("rules/", rules_views.rules, name="rules"),
     path("rules/<str:code>/", rules_views.rule, name="rule"),
     path("rules/<str:code>/enable/", rules_views.enable, name="rule-enable"),

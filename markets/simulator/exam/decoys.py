@@ -39,7 +39,7 @@ SHORT = 1.0015  # of what a bundle pays: so much at least it costs where it must
 
 def gross(studio: Studio, seats: Sequence[Seat], *, pays: int) -> list[int] | None:
     """Find prices that add up to less than a bundle pays, but to more with the fees on top."""
-    prices = lowered(studio, seats, pays=pays, margin=0.002, fees=False)
+    prices = lowered(studio, seats, pays=pays, margin=0.004, fees=False)
     if prices is None or total(seats, prices, studio.charges) < SHORT * pays * USD:
         return None
     return prices
@@ -140,6 +140,10 @@ def below_min_size(studio: Studio) -> Case | None:
     price = prices[short]
     size = max(5 * SIZE_ONE, least_shares(price)) - 10_000
     offers[short] = Offer(seats[short], ((price, size),))
+    behind = [
+        (False, ask, 0) for ask, _ in seats[short].market.book.asks.levels() if ask < price + 1_600
+    ]
+    studio.change(event, short, behind)
     return _trap(studio, "below_min_size", event, offers, stakes_of(event))
 
 

@@ -146,17 +146,23 @@ def squared_fee(studio: Studio) -> Case | None:
 
 
 def unequal_depth(studio: Studio) -> Case | None:
-    """A NO basket whose legs offer very different sizes: equal legs leave money behind."""
-    event = exclusive(studio, studio.rng.randrange(4, 11))
+    """A NO basket whose unlikely legs offer little: the rest pays on without them.
+
+    Equal legs leave money behind here: they stop where the first one runs dry.
+    """
+    event = exclusive(studio, studio.rng.randrange(4, 11), floor=0.015)
     seats = seats_of(event, 1)
     begin(studio, event)
-    prices = lowered(studio, seats, pays=len(seats) - 1, margin=0.02 + 0.01 * len(seats))
+    margin = 0.03 + 0.01 * len(seats)
+    prices = lowered(studio, seats, pays=len(seats) - 1, margin=margin)
     if prices is None:
         return None
+    shallow = [PRICE_ONE - price < 0.6 * margin * PRICE_ONE for price in prices]
+    if not 0 < sum(shallow) < len(seats) - 1:
+        return None
     offers = [
-        Offer(seat, ((price, shares(studio, size, 1.2 * size)),))
-        for seat, price in zip(seats, prices, strict=True)
-        for size in [30 * math.exp(studio.rng.uniform(0, 3))]
+        Offer(seat, ((price, shares(studio, *((15, 60) if few else (150, 700)))),))
+        for seat, price, few in zip(seats, prices, shallow, strict=True)
     ]
     window(studio, event, offers)
     return studio.case("unequal_depth", stakes=stakes_of(event))
