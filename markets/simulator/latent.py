@@ -10,6 +10,8 @@ import math
 import random
 from abc import ABC, abstractmethod
 
+SURE = 0.97
+
 
 def phi(x: float) -> float:
     """Give the standard normal distribution function."""
@@ -115,6 +117,11 @@ class ByDate(Latent):
         """Make it suddenly more or less likely."""
         self._shift(rng.choice((-1, 1)) * rng.uniform(0.3, 0.8))
 
+    def extend(self, rungs: int) -> None:
+        """Add later dates."""
+        self._times += [self._times[-1] + 1 + step for step in range(rungs)]
+        self._spread()
+
     def _shift(self, by: float) -> None:
         self._x = max(-3.0, min(0.3, self._x + by))
         self._spread()
@@ -175,6 +182,74 @@ class UpDown(Latent):
         self._lead += by
         left = max(self._closes - max(now, self._opens), 10**9) / (self._closes - self._opens)
         self.p = [_clip(phi(self._lead / (0.6 * math.sqrt(left))), self._floor)]
+
+
+class Common:
+    """Probabilities that two events have in common: whatever moves one of them moves both."""
+
+    def __init__(self, whole: Latent) -> None:
+        self._whole = whole
+        self._parts: list[Part] = []
+        self._draw: float | None = None  # once one of the events is over
+
+    def part(self, places: slice) -> Part:
+        """Give the probabilities of one event."""
+        part = Part(self, places)
+        self._parts.append(part)
+        self._tell()
+        return part
+
+    def step(self, rng: random.Random, *, scale: float, now: int) -> None:
+        """Move a little."""
+        if self._draw is None:
+            self._whole.step(rng, scale=scale, now=now)
+            self._tell()
+
+    def jump(self, rng: random.Random) -> None:
+        """Move as news does."""
+        if self._draw is None:
+            self._whole.jump(rng)
+            self._tell()
+
+    def draw(self, rng: random.Random) -> float:
+        """Draw once for all, so that no event contradicts how the other one ended."""
+        if self._draw is None:
+            self._draw = rng.random()
+        return self._draw
+
+    def assure(self, first: int) -> None:
+        """Let it be known that everything from a place on is as good as true."""
+        self._whole.p = [chance if at < first else SURE for at, chance in enumerate(self._whole.p)]
+        self._tell()
+
+    def _tell(self) -> None:
+        for part in self._parts:
+            part.p = self._whole.p[part.places]
+
+
+class Part(Latent):
+    """What one of the events that share probabilities has of them."""
+
+    def __init__(self, common: Common, places: slice) -> None:
+        self._common = common
+        self.places = places
+        self.p = []
+
+    def step(self, rng: random.Random, *, scale: float, now: int) -> None:
+        """Move a little, and all that is shared with it."""
+        self._common.step(rng, scale=scale, now=now)
+
+    def jump(self, rng: random.Random) -> None:
+        """Move as news does, and all that is shared with it."""
+        self._common.jump(rng)
+
+    def outcomes(self, rng: random.Random) -> list[bool]:
+        """Tell what comes true by the one draw that is shared."""
+        draw = self._common.draw(rng)
+        won = [draw < chance for chance in self.p]
+        if won[-1]:
+            self._common.assure(self.places.stop)
+        return won
 
 
 def _clip(value: float, floor: float) -> float:

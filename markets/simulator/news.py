@@ -31,22 +31,31 @@ class News:
             self._stage.after(self._rng.expovariate(1 / self._every) * SECOND, self._break)
 
     def _break(self) -> None:
-        able = self._stage.rested()
+        rested = self._stage.rested()
+        able = [event for event in rested if all(kin in rested for kin in event.kin)]
         if able:
             self._jump(self._rng.choice(able))
         self.start()
 
     def _jump(self, event: LiveEvent) -> None:
-        event.cause = "jump"
+        """Tell news that concerns an event and all that it is tied to."""
         event.latent.jump(self._rng)
+        told = [event, *event.kin]
+        slowest = max(self._spread(each) for each in told)
+        for each in told:
+            each.cause = "jump"
+            each.ends = self._stage.now + slowest + SECOND
+            self._stage.after(slowest + 1, partial(self._stage.release, each))
+
+    def _spread(self, event: LiveEvent) -> int:
+        """Let each market of an event follow in its own time; gives the longest, in ns."""
         slowest = 0
         for index, leg in enumerate(event.legs):
             if not leg.quiet:
                 lag = int(self._rng.uniform(5, 500) * MS)
                 self._stage.after(lag, partial(self._follow, event, index))
                 slowest = max(slowest, lag)
-        event.ends = self._stage.now + slowest + SECOND
-        self._stage.after(slowest + 1, partial(self._stage.release, event))
+        return slowest
 
     def _follow(self, event: LiveEvent, index: int) -> None:
         """Take what is now wrong in one market and quote around the new probability."""

@@ -12,11 +12,16 @@ from markets.simulator import latent
 from markets.simulator.catalogue import MIX, Catalogue, EventSpec, Kind, MarketSpec
 from markets.simulator.gamma import moment
 from markets.simulator.ladder import Book
-from markets.simulator.latent import Latent, split_one
+from markets.simulator.latent import Common, Latent, split_one
 from markets.simulator.quoting import opening_edits
-from markets.simulator.state import LiveEvent, LiveMarket
+from markets.simulator.state import LiveEvent, LiveMarket, TieKind, tie
+from markets.simulator.topics import COINS
 
 MINUTES = (5, 5, 15)  # lengths of up/down rounds, by slot
+LONGER = (10, 15, 30, 60)  # of those on coins that have a round already; then whole hours
+COMPANION = 13  # of each MIX of slots, the one whose event is tied to an earlier one
+COMPANION_RUNGS = 2  # dates that such an event adds to a ladder
+DAY = timedelta(days=1)
 QUIET_SHARE = 0.25  # of the exclusive events that have a leg nobody touches
 SURE_SIZE = 500 * SIZE_ONE  # at a quiet leg's touch, so that it never limits a plant
 
@@ -39,6 +44,7 @@ class Openings:
     def __init__(self, catalogue: Catalogue, rng: random.Random) -> None:
         self._catalogue = catalogue
         self._rng = rng
+        self._origins: list[LiveEvent] = []  # events that another one may be tied to
 
     def slots(self, count: int) -> list[Slot]:
         """Plan a listing of `count` events, some of every kind."""
@@ -49,26 +55,64 @@ class Openings:
 
     def first(self, slot: Slot, *, now: int, per_weight: float) -> LiveEvent:
         """Open the event that fills a slot when the world begins, with a past behind it."""
-        spec = (
-            self._round(slot, after=None, now=now)
-            if slot.kind == "up_down"
-            else self._catalogue.draw(slot.kind, now=moment(now))
-        )
-        return self._open(spec, now=now, tempo=slot.weight * per_weight, aged=True)
+        return self._fill_slot(slot, now=now, tempo=slot.weight * per_weight, old=None)
 
     def next(self, slot: Slot, *, old: LiveEvent, now: int) -> LiveEvent:
         """Open the successor of an event."""
-        spec = (
-            self._round(slot, after=old.spec.end_at, now=now)
-            if slot.kind == "up_down"
-            else self._catalogue.draw(slot.kind, now=moment(now))
-        )
-        return self._open(spec, now=now, tempo=old.tempo, aged=False)
+        return self._fill_slot(slot, now=now, tempo=old.tempo, old=old)
+
+    def _fill_slot(self, slot: Slot, *, now: int, tempo: float, old: LiveEvent | None) -> LiveEvent:
+        if slot.kind == "up_down":
+            spec = self._round(slot, after=old.spec.end_at if old else None, now=now)
+            return self._open(spec, now=now, tempo=tempo, aged=old is None)
+        kind: TieKind = "ladder" if slot.number // len(MIX) % 2 else "equivalent"
+        if slot.number % len(MIX) == COMPANION and (origin := self._origin(kind, now)):
+            return self._companion(kind, origin, now=now, tempo=tempo, aged=old is None)
+        spec = self._catalogue.draw(slot.kind, now=moment(now))
+        event = self._open(spec, now=now, tempo=tempo, aged=old is None)
+        if spec.kind in ("binary", "date_ladder"):
+            self._origins.append(event)
+        return event
+
+    def _origin(self, kind: TieKind, now: int) -> LiveEvent | None:
+        """Choose an event that goes on for some time and that nothing else is tied to."""
+        self._origins = [event for event in self._origins if not (event.halted or event.ties)]
+        wanted = "binary" if kind == "equivalent" else "date_ladder"
+        able = [
+            event
+            for event in self._origins
+            if event.spec.kind == wanted
+            and not isinstance(event.latent, latent.Part)
+            and event.spec.end_at > moment(now) + DAY
+        ]
+        return self._rng.choice(able) if able else None
+
+    def _companion(
+        self, kind: TieKind, origin: LiveEvent, *, now: int, tempo: float, aged: bool
+    ) -> LiveEvent:
+        """Open an event that asks the same as another one, or of later dates."""
+        whole, count = origin.latent, len(origin.legs)
+        common, first = Common(whole), 0
+        if isinstance(whole, latent.ByDate):
+            spec, first = self._catalogue.later(origin.spec, COMPANION_RUNGS), count
+            whole.extend(COMPANION_RUNGS)
+        else:
+            spec = self._catalogue.again(origin.spec)
+        origin.latent = common.part(slice(count))
+        legs = [
+            self._market(spec, market, now=now, aged=aged, quiet=False) for market in spec.markets
+        ]
+        part = common.part(slice(first, first + len(legs)))
+        event = LiveEvent(spec, legs, part, tempo=tempo)
+        tie(kind, origin, event)
+        for at, leg in enumerate(legs):
+            self._fill(event, at, leg)
+        return event
 
     def _round(self, slot: Slot, *, after: datetime | None, now: int) -> EventSpec:
         order = slot.number // len(MIX) * MIX.count("up_down")
         coin = order + MIX[: slot.number % len(MIX)].count("up_down")
-        minutes = MINUTES[coin % len(MINUTES)]
+        minutes = _minutes(coin)
         opens = after or _floor(moment(now), minutes)
         return self._catalogue.up_down(coin, opens=opens, minutes=minutes)
 
@@ -127,11 +171,25 @@ class Openings:
 
     def _fill(self, event: LiveEvent, index: int, leg: LiveMarket) -> None:
         bid, ask = event.targets(index)
+        tick = leg.spec.tick
+        while not event.may_bid(index, bid):  # a tied market may be behind its time
+            bid -= tick
+        while not event.may_ask(index, ask):
+            ask += tick
         leg.book.apply(opening_edits(leg, bid, ask, self._rng), ms=leg.book.ms)
         if leg.quiet:
             leg.book.apply([(True, bid, SURE_SIZE), (False, ask, SURE_SIZE)], ms=leg.book.ms)
         if leg.volume:
             leg.book.last_trade = leg.price_text(self._rng.choice((bid, ask)))
+
+
+def _minutes(coin: int) -> int:
+    """Give a length that no other round on the same coin has."""
+    again = coin // len(COINS)
+    if not again:
+        return MINUTES[coin % len(MINUTES)]
+    longer = [each for each in LONGER if each != _minutes(coin % len(COINS))]
+    return longer[again - 1] if again <= len(longer) else 60 * (again - len(longer) + 1)
 
 
 def _floor(at: datetime, minutes: int) -> datetime:

@@ -9,6 +9,7 @@ from functools import partial
 from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.simulator.flow import Flow
 from markets.simulator.ladder import Edit
+from markets.simulator.pairs import Pairs
 from markets.simulator.plants import (
     Insert,
     Plan,
@@ -40,6 +41,7 @@ class Scenes:
         self._planting = Planting(stage, flow, rng)
         self._plant_every = plant_every
         self._decoy_every = decoy_every
+        self._pairs = Pairs(stage, self._planting, rng)
         self._planted = 0
         self._decoys: tuple[Callable[[], bool], ...] = (
             self._gross_not_net, self._crossed, self._thin_top, self._augmented,
@@ -52,6 +54,7 @@ class Scenes:
         """Set both clocks going; the first plant comes within seconds."""
         if self._plant_every:
             self._stage.after(self._rng.uniform(2, 7) * SECOND, self._plant)
+            self._pairs.start()
         if self._decoy_every:
             self._stage.after(self._rng.uniform(3, 8) * SECOND, self._decoy)
 
@@ -211,7 +214,8 @@ class Scenes:
         return True
 
     def _choose(self, fits: Callable[[LiveEvent], bool]) -> LiveEvent | None:
-        able = [event for event in self._stage.rested() if fits(event)]
+        """Choose an event; what is tied to another one is left to what is planted between them."""
+        able = [event for event in self._stage.rested() if not event.ties and fits(event)]
         return self._rng.choice(able) if able else None
 
     @staticmethod

@@ -11,7 +11,7 @@ import msgspec
 
 from markets.frames import Frame
 from markets.simulator.gamma import event_object
-from markets.simulator.state import LiveEvent, LiveMarket
+from markets.simulator.state import LiveEvent, LiveMarket, Tie
 from markets.simulator.truth import PLANTED, Truth
 
 MS = 1_000_000  # ns
@@ -126,6 +126,8 @@ class Stage:
         for leg in event.legs:
             for token in leg.spec.token_ids:
                 del self.places[token]
+        for tie in list(event.ties):
+            tie.cut()
         del self.events[event.spec.event_id]
         self.over[event.spec.event_id] = event
         if len(self.over) > OVER_MAX:
@@ -139,6 +141,19 @@ class Stage:
             if kind not in event.windows:
                 family = event.cause or "spontaneous"
                 event.windows[kind] = self.open_window(event, family, kind, tokens, t0=first)
+        for tie in event.ties:
+            self._watch_tie(tie, first)
+
+    def _watch_tie(self, tie: Tie, first: int) -> None:
+        tokens = tie.mispriced()
+        if tie.window is not None and not tokens:
+            self.close_window(tie.window)
+            tie.window = None
+        elif tie.window is None and tokens:
+            family = tie.second.cause or tie.first.cause or "spontaneous"
+            tie.window = self.open_window(
+                tie.second, family, tie.kind, tokens, t0=first, other=tie.first.spec.event_id
+            )
 
     def open_window(
         self,
@@ -148,14 +163,16 @@ class Stage:
         tokens: tuple[str, ...],
         *,
         t0: int | None = None,
+        other: str = "",
     ) -> int:
         """Log that an event looks mispriced since `t0`, or since the message sent last.
 
+        `other` is the id of the event that it is mispriced against.
         Gives the row's place in the log.
         """
         t0 = t0 or self._received
         t1 = max(t0 + 1, event.ends)
-        row = Truth(family, kind, event.spec.event_id, tokens, t0, t1, family in PLANTED)
+        row = Truth(family, kind, event.spec.event_id, tokens, t0, t1, family in PLANTED, other)
         self.truth.append(row)
         return len(self.truth) - 1
 

@@ -10,6 +10,7 @@ from markets.simulator.ladder import Book
 from markets.simulator.latent import Latent
 from markets.simulator.truth import USD, buy_cost, no_gain, yes_cost
 
+TieKind = Literal["equivalent", "ladder"]
 Shape = Literal["exclusive", "ladder", "free"]
 TICK_DECIMALS = {100: 2, 10: 3, 1: 4}
 
@@ -61,6 +62,7 @@ class LiveEvent:
         self.cause: str | None = None  # the family of the plant or jump that holds it
         self.ends = 0  # when that one will have let go of it and it is rested, unix ns
         self.windows: dict[str, int] = {}  # kinds now open: their place in the truth log
+        self.ties: list[Tie] = []
         self.conn = 0
         self.halted = False  # past its end, no orders
         self.resolved_at: int | None = None  # unix ns; None: not yet
@@ -83,6 +85,11 @@ class LiveEvent:
         return self.cause is None and not self.halted
 
     @property
+    def kin(self) -> list[LiveEvent]:
+        """The events that this one is tied to."""
+        return [end for tie in self.ties for end in (tie.first, tie.second) if end is not self]
+
+    @property
     def rate(self) -> int:
         """The taker fee of all its markets, in 1e-4."""
         return self.spec.category.rate
@@ -101,25 +108,27 @@ class LiveEvent:
         if self.shape == "exclusive":
             rest = sum(leg.book.best_ask for at, leg in enumerate(self.legs) if at != index)
             return rest + price > PRICE_ONE
-        if self.shape == "ladder":
-            return all(leg.book.best_bid <= price for leg in self._stronger(index))
-        return True
+        tied = (leg for tie in self.ties for leg in tie.stronger(self))
+        return all(leg.book.best_bid <= price for leg in (*self._stronger(index), *tied))
 
     def may_bid(self, index: int, price: int) -> bool:
         """Whether a bid there leaves nothing to take, even without fees."""
         if self.shape == "exclusive":
             rest = sum(leg.book.best_bid for at, leg in enumerate(self.legs) if at != index)
             return rest + price < PRICE_ONE
-        if self.shape == "ladder":
-            return all(price <= leg.book.best_ask for leg in self._weaker(index))
-        return True
+        tied = (leg for tie in self.ties for leg in tie.weaker(self))
+        return all(price <= leg.book.best_ask for leg in (*self._weaker(index), *tied))
 
     def _stronger(self, index: int) -> list[LiveMarket]:
         """The rungs that imply this one: earlier dates, higher thresholds."""
+        if self.shape != "ladder":
+            return []
         early = self.spec.kind == "date_ladder"
         return self.legs[:index] if early else self.legs[index + 1 :]
 
     def _weaker(self, index: int) -> list[LiveMarket]:
+        if self.shape != "ladder":
+            return []
         early = self.spec.kind == "date_ladder"
         return self.legs[index + 1 :] if early else self.legs[:index]
 
@@ -147,13 +156,65 @@ class LiveEvent:
     def _implied(self) -> dict[str, tuple[str, ...]]:
         for index, leg in enumerate(self.legs):
             for weaker in self._weaker(index):
-                bid, ask = leg.book.best_bid, weaker.book.best_ask
-                if bid <= ask:
-                    continue
-                if buy_cost(PRICE_ONE - bid, self.rate) + buy_cost(ask, self.rate) < USD:
+                if pays(leg, weaker, self.rate):
                     return {"implies": (leg.spec.token_ids[1], weaker.spec.token_ids[0])}
         return {}
 
     def tokens(self, outcome: int) -> tuple[str, ...]:
         """The tokens of one outcome over all open markets."""
         return tuple(leg.spec.token_ids[outcome] for leg in self.legs)
+
+
+class Tie:
+    """Two events of one category about one thing.
+
+    "equivalent": both ask the same question. "ladder": each market of the first implies each of
+    the second. `window` is the place in the truth log of what can be taken between them now.
+    """
+
+    __slots__ = ("first", "kind", "second", "window")
+
+    def __init__(self, kind: TieKind, first: LiveEvent, second: LiveEvent) -> None:
+        self.kind = kind
+        self.first = first
+        self.second = second
+        self.window: int | None = None
+
+    def cut(self) -> None:
+        """Let each event go its own way."""
+        self.first.ties.remove(self)
+        self.second.ties.remove(self)
+
+    def weaker(self, event: LiveEvent) -> list[LiveMarket]:
+        """The markets of the other event that are implied by those of this one."""
+        if event is self.first:
+            return self.second.legs
+        return self.first.legs if self.kind == "equivalent" else []
+
+    def stronger(self, event: LiveEvent) -> list[LiveMarket]:
+        """The markets of the other event that imply those of this one."""
+        if event is self.second:
+            return self.first.legs
+        return self.second.legs if self.kind == "equivalent" else []
+
+    def mispriced(self) -> tuple[str, ...]:
+        """The tokens to buy of what could be taken after fees right now; empty: nothing."""
+        for event in (self.first, self.second):
+            for leg in event.legs:
+                for weaker in self.weaker(event):
+                    if pays(leg, weaker, event.rate):
+                        return leg.spec.token_ids[1], weaker.spec.token_ids[0]
+        return ()
+
+
+def tie(kind: TieKind, first: LiveEvent, second: LiveEvent) -> None:
+    """Tie two events, so that neither is quoted against the other."""
+    bond = Tie(kind, first, second)
+    first.ties.append(bond)
+    second.ties.append(bond)
+
+
+def pays(strong: LiveMarket, weak: LiveMarket, rate: int) -> bool:
+    """Whether one share of "not the first" and one of the second cost less than they pay."""
+    bid, ask = strong.book.best_bid, weak.book.best_ask
+    return bid > ask and buy_cost(PRICE_ONE - bid, rate) + buy_cost(ask, rate) < USD

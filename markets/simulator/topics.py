@@ -49,6 +49,8 @@ NATIONS = (
     "Morocco", "Senegal", "Ecuador", "Croatia", "Switzerland", "Austria", "Sweden", "Egypt",
     "Australia", "Paraguay", "Ghana", "Algeria", "Panama",
 )  # fmt: skip
+CENTRAL_BANKS = ("Fed", "ECB", "Bank of England", "Bank of Japan", "Norges Bank", "Riksbank")
+DIVISIONS = ("", "Women's ", "Under-21 ", "Under-19 ", "Beach ", "Indoor ")
 TOURNAMENTS = ("World Cup", "Nations League", "Continental Cup", "Champions Trophy", "Super League")
 CITIES = ("NYC", "London", "Seoul", "Toronto", "Madrid", "Chicago", "Paris", "Miami", "Denver")
 LABS = ("Aurora", "Basalt", "Cobalt", "Delphi", "Ember", "Fathom", "Granite", "Harbor")
@@ -58,7 +60,7 @@ WORDS = (
     "Uncertainty", "Balance sheet", "Stagflation", "Pandemic", "Transitory", "Productivity",
 )  # fmt: skip
 SPEAKERS = ("the Fed Chair", "the ECB President", "the Prime Minister", "the host")
-FED_MOVES = (
+RATE_MOVES = (
     ("50+ bps decrease", "decrease interest rates by 50+ bps"),
     ("25 bps decrease", "decrease interest rates by 25 bps"),
     ("No change", "leave interest rates unchanged"),
@@ -72,7 +74,7 @@ QUESTIONS: tuple[tuple[str, Category], ...] = (
     ("Will {country} join the monetary union before {date}?", GEOPOLITICS),
     ("Will {country} and its neighbours sign a border treaty before {date}?", GEOPOLITICS),
     ("Will {lab} release a new flagship model before {date}?", TECH),
-    ("Will {lab} file for an IPO before {date}?", TECH),
+    ("Will {lab} be acquired before {date}?", TECH),
     ("Will inflation in {country} fall below 2% before {date}?", ECONOMICS),
     ("Will {country} enter a recession before {date}?", ECONOMICS),
     ("Will it snow in {city} before {date}?", WEATHER),
@@ -84,6 +86,7 @@ UNTIL: tuple[tuple[str, Category], ...] = (
     ("Will {country} open its borders by...?", GEOPOLITICS),
     ("{lab} IPO by...?", TECH),
     ("Government of {country} out by...?", POLITICS),
+    ("Trade deal between {country} and {other} by...?", GEOPOLITICS),
 )
 COINS: tuple[tuple[str, str, int], ...] = (
     ("Bitcoin", "btc", 100_000),

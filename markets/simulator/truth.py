@@ -33,7 +33,8 @@ class Truth:
     and executable; "jump" is real but incidental, of any size; the rest are decoys, named for
     what spoils them. `t0` and `t1` are receive times in unix ns: of the first frame that opened
     the window and of the last that closed it; while it is open `t1` is the intended end.
-    `planted` holds for real ones that were put there.
+    A window between two events is of the kind "equivalent" or "ladder"; `event_id` is the event
+    listed later. `planted` holds for real ones that were put there.
     """
 
     family: str
@@ -43,6 +44,7 @@ class Truth:
     t0: int
     t1: int
     planted: bool
+    other_event_id: str = ""  # of the event that is mispriced against this one, if one is
 
 
 def buy_cost(price: int, rate: int) -> int:
