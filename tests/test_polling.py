@@ -33,7 +33,7 @@ from rules.models import Rule
 from signals import polling, tasks
 from signals.adopt import Unreadable, adopt, finding_of
 from signals.house import active_rules
-from signals.models import Signal, SignalPoint
+from signals.models import Signal
 from signals.pipeline import Pipeline
 from tests.live_cast import shipped_rules, simulated
 from tests.servers import wait_for
@@ -42,6 +42,7 @@ from tests.venue import VenueClient, mock_venue
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
 LONG_AGO = timedelta(seconds=61)
+POLL_EVERY = timedelta(seconds=20)
 
 
 @dataclass
@@ -81,6 +82,12 @@ class Desk:
         while self.undo:
             leg, before = self.undo.pop()
             leg.book.apply(list(before), ms=leg.book.ms + 1)
+
+    def stood(self, event: LiveEvent) -> Signal:
+        """Return what was opened as if that was a poll ago, which it takes to become P1."""
+        signal = self.opened(event)
+        Signal.objects.filter(pk=signal.pk).update(changed_at=timezone.now() - POLL_EVERY)
+        return signal
 
     def opened(self, event: LiveEvent) -> Signal:
         return Signal.objects.get(event=event.spec.event_id, status="OPEN", kind="yes_basket")
@@ -132,18 +139,21 @@ def test_signal_opens_goes_on_and_closes_over_polls(desk):
 
     desk.plant(event)
     second = desk.poll()
-    signal = desk.opened(event)
+    signal = desk.stood(event)
     third = desk.poll()
+    risen = desk.opened(event)
     desk.restore()
     fourth = desk.poll()
 
     assert [told["mode"] for told in (first, second, third, fourth)] == ["ingest"] * 4
     assert (second["counts"]["opened"], fourth["counts"]["closed"]) == (1, 1)
     assert "opened" not in third["counts"] and "closed" not in third["counts"]
-    assert (signal.level, signal.verdict) == ("P1", "EXECUTABLE")
+    # One look cannot say that it stands; the next one does.
+    assert (signal.level, signal.verdict) == ("P2", "EXECUTABLE")
+    assert (risen.key, risen.level, risen.verdict) == (signal.key, "P1", "EXECUTABLE")
     signal.refresh_from_db()
     assert (signal.status, signal.close_reason) == ("CLOSED", "edge_gone")
-    assert changes_of(signal) == ["opened", "closed"]
+    assert changes_of(signal) == ["opened", "updated", "closed"]
     told = AuditEntry.objects.filter(subject=f"signal:{signal.key}").order_by("id")
     assert [entry.kind for entry in told] == ["signal.opened", "signal.closed"]
     assert OutboxEntry.objects.filter(key=f"signal:{signal.key}:P1").count() == 1
@@ -274,12 +284,15 @@ def test_well_again_venue_clears_the_error_and_opens_anew(desk):
     event = desk.events()[0]
     desk.plant(event)
     desk.poll()
-    first = desk.opened(event)
+    first = desk.stood(event)
+    desk.poll()
     desk.venue.fault("html_403", target="/books")
     desk.poll()
     desk.venue.clear()
 
     told = desk.poll()
+    desk.stood(event)
+    desk.poll()
 
     assert told["error"] == ""
     assert told["errors"] == {"books:blocked": 1}
@@ -741,9 +754,12 @@ def test_signal_that_cannot_be_read_is_an_orphan(desk):
 
 
 def test_points_of_a_signal_have_no_update_while_nothing_changes(desk):
-    signal = open_signal(desk, age=timedelta(0))
+    signal = open_signal(desk, age=POLL_EVERY)
+
+    desk.poll()
+    assert changes_of(signal) == ["opened", "updated"]  # it stood, and is P1
 
     for _ in range(3):
         desk.poll()
 
-    assert SignalPoint.objects.filter(signal=signal).count() == 1
+    assert changes_of(signal) == ["opened", "updated"]
