@@ -43,6 +43,7 @@ _BPS = Decimal("0.01")
 _TRIES = 12
 
 NO_PLAN = {
+    "not_certain": "it is an observation: nothing here is certain to pay",
     "edge_gone": "it does not pay any more at the live books",
     "one_sided": "a leg has no offer within the slippage",
     "book_not_fresh": "a leg's book is not fresh",
@@ -341,6 +342,8 @@ def make_plan(
 
     `capital` bounds the most that the plan can cost (USD).
     """
+    if basis.payoff <= 0 or len(basis.legs) < 2:
+        return NoPlan(("not_certain",))
     if capital <= 0:
         return NoPlan(("no_capital",))
     seen = [sights.get(leg.token_id) for leg in basis.legs]

@@ -285,6 +285,20 @@ def test_what_is_not_there_is_404(dana, avi) -> None:
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
+def test_observation_is_no_order_and_the_refusal_says_so(dana, signal) -> None:
+    """A spike has a leg to look at and nothing that is certain to pay."""
+    payload = signal.payload | {
+        "kind": "spike", "legs": signal.payload["legs"][:1], "min_payoff": "0.000000",
+    }  # fmt: skip
+    Signal.objects.update(payload=payload, kind="spike", level="P2")
+
+    seen = dana.post("/api/v1/intents/preview", {"signal": signal.key}).json()
+    told = refusal(dana.post("/api/v1/intents", {"signal": signal.key}, key="k"), 409, "executable")
+
+    assert seen["plan"] is None
+    assert "nothing here is certain to pay" in told["detail"]
+
+
 # --- roles ---------------------------------------------------------------------------
 
 # method, path, body, and who may do it; everybody else is refused with 403
