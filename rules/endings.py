@@ -63,10 +63,17 @@ class Endings:
         if not self._turn:
             self._turn = list(self._events)
         when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
+        return [seen for ending in self._next(share) for seen in self._seen(ending, when)]
+
+    def _next(self, share: int) -> list[Ending]:
+        """Take the next events of this round; those that are over by now take nobody's turn."""
         count = -(-len(self._events) // share)
-        turn, self._turn = self._turn[:count], self._turn[count:]
-        endings = (self._events[each] for each in turn if each in self._events)
-        return [seen for ending in endings for seen in self._seen(ending, when)]
+        turn: list[Ending] = []
+        while self._turn and len(turn) < count:
+            ending = self._events.get(self._turn.pop())
+            if ending is not None:
+                turn.append(ending)
+        return turn
 
     def _seen(self, ending: Ending, when: datetime) -> Iterator[Sighting]:
         for rule in self.rules:
