@@ -15,6 +15,7 @@ from markets.gaps import Gaps
 from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
+from rules.house import is_ours
 from signals.house import ASK_SECONDS, House
 from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
@@ -120,7 +121,7 @@ class Live:
             observer.on_frame(frame.t)
         if step.changes:
             self._confirm(step)
-        self._store(step)
+        self._store(step, page=frame.body if _is_listing(frame) else None)
 
     def _confirm(self, step: Step) -> None:
         """Have the terms of what was just found read again."""
@@ -140,14 +141,15 @@ class Live:
             for req, body in await asyncio.to_thread(self._house.news):
                 self.take(Frame(self.clock.now(), "gamma", body, None, req))
 
-    def _store(self, step: Step) -> None:
+    def _store(self, step: Step, *, page: bytes | None = None) -> None:
         if self.writer is None:
             return
-        if step.changes or step.events:
+        if step.changes or step.events or page:
             self.writer.put(
                 Batch(
                     self.pipeline.last_frame_at,
                     events=list(step.events),
+                    pages=[page] if page else [],
                     changes=list(step.changes),
                 )
             )
@@ -238,6 +240,10 @@ class Live:
                 self.pipeline.digest.changes,
                 self.digest,
             )
+
+
+def _is_listing(frame: Frame) -> bool:
+    return frame.ch == "gamma" and not is_ours(frame.req)
 
 
 def recording_header(engine: Engine) -> dict[str, object]:
