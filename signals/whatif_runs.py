@@ -214,8 +214,11 @@ def run(run_id: int, *, kept_folder: Path, recordings_folder: Path) -> None:
         log.info("whatif.cancelled id=%d", run_id)
     except (CannotRun, RuleError) as error:
         _end(run_id, WhatIfRun.State.FAILED, reason=str(error)[:500])
+    except (KeyboardInterrupt, SystemExit):
+        _end(run_id, WhatIfRun.State.FAILED, reason="Its process was stopped. Ask again.")
+        raise
     except BaseException as error:
-        why = f"{type(error).__name__}: {error}" if str(error) else "Its process was stopped."
+        why = f"{type(error).__name__}: {error}"
         _end(run_id, WhatIfRun.State.FAILED, reason=why[:500])
         raise
     else:

@@ -201,6 +201,21 @@ def test_an_error_of_ours_ends_it_and_is_raised(rule, folder, monkeypatch):
     assert run.state == "FAILED" and "ZeroDivisionError" in run.reason
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(1)])
+def test_one_whose_process_is_stopped_says_so(rule, folder, monkeypatch, end):
+    def stop(*_: Any, **__: Any) -> None:
+        raise end
+
+    monkeypatch.setattr(whatif_runs, "compare", stop)
+    run = asked(rule)
+
+    with pytest.raises(type(end)):
+        answered(run, folder)
+
+    run.refresh_from_db()
+    assert (run.state, run.reason) == ("FAILED", "Its process was stopped. Ask again.")
+
+
 # --- whose turn it is ----------------------------------------------------------------
 
 
