@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from markets.ladders import find_ladders
 from markets.matching import match
 from markets.questions import Wording, read
 from markets.related import BASES, Proposal
+from markets.simulator.latent import ByDate, Common
 from markets.simulator.truth import Truth
 from markets.simulator.world import World, frames
 from rules.dsl import read_dir
@@ -102,6 +104,21 @@ def test_every_date_ladder_is_proposed_whole() -> None:
     first = [event for event in ladders if not any(tie.second is event for tie in event.ties)]
     later = Counter({id(event): sum(len(kin.legs) for kin in event.kin) for event in first})
     assert rungs == Counter(len(event.legs) + later[id(event)] for event in first)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tied_events_end_without_contradicting_each_other(seed: int) -> None:
+    rng = random.Random(seed)
+    whole = ByDate(5, rng, floor=0.01)
+    common = Common(whole)
+    early, late = common.part(slice(3)), common.part(slice(3, 5))
+
+    first = early.outcomes(rng)
+    early.jump(rng)
+    after = [*first, *late.outcomes(rng)]
+
+    assert after == sorted(after)  # once it has happened it has by every later date
+    assert not first[-1] or min(late.p) > 0.9
 
 
 # --- on the desk -------------------------------------------------------------------------
