@@ -14,6 +14,7 @@ from execution.models import Fill, IntentEvent, IntentLeg, LiveBook, OrderIntent
 from execution.positions import EventPosition, Position, Totals
 from execution.standing import LimitNow, Standing
 from mpx_site.api_rows import Problem, Row, plain
+from risk.limits import UNIT_OF
 from risk.models import Breaker
 
 BOOK_LEVELS = 10
@@ -178,7 +179,7 @@ def standing_row(now: Standing, *, single_operator: bool) -> Row:
 
 def _limit_row(limit: LimitNow) -> Row:
     names = ("name", "label", "meaning", "allowed", "policy", "ceiling", "setting", "used")
-    return plain({name: getattr(limit, name) for name in names})
+    return plain({name: getattr(limit, name) for name in names}) | {"unit": UNIT_OF[limit.name]}
 
 
 def _breaker_row(breaker: Breaker) -> Row:
@@ -396,6 +397,7 @@ class LimitRow(serializers.Serializer[Any]):
     name = serializers.CharField()
     label = serializers.CharField()  # type: ignore[assignment]
     meaning = serializers.CharField(allow_blank=True)
+    unit = serializers.CharField()
     allowed = serializers.CharField(help_text="What counts: the policy within the ceiling.")
     policy = serializers.CharField(allow_null=True, help_text="Null: the ceiling counts.")
     ceiling = serializers.CharField()

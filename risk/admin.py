@@ -106,6 +106,7 @@ class LimitField:
 
     field: forms.BoundField
     meaning: str
+    unit: str
     allowed: object
     low: Decimal
     high: Decimal
@@ -136,6 +137,7 @@ class PolicyForm(ReasonForm):
             LimitField(
                 field=self[name],
                 meaning=limits.meaning_of(name),
+                unit=limits.UNIT_OF[name],
                 allowed=getattr(bounds, name),
                 low=limit.range()[0],
                 high=limit.range()[1],

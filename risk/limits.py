@@ -69,6 +69,21 @@ OTHER_LABELS = {
 }
 
 
+UNIT_OF = {
+    "order_notional": "USD",
+    "concurrent_orders": "orders",
+    "daily_notional": "USD",
+    "event_exposure": "USD",
+    "slippage_bps": "bps",
+    "book_age_ms": "ms",
+    "signal_age_seconds": "s",
+    "intent_ttl_seconds": "s",
+    "fill_seconds": "s",
+    "min_annualised_pct": "% a year",
+    "depth_share": "of 1",
+}
+
+
 def label_of(name: str) -> str:
     """Return what people call a limit."""
     return LABELS[CHECK_OF[name]] if name in CHECK_OF else OTHER_LABELS[name]

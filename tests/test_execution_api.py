@@ -411,6 +411,7 @@ def test_risk_tells_limits_with_their_use(dana, avi, signal) -> None:
         "ceiling": "1000",
         "setting": "EXEC_MAX_DAILY_NOTIONAL",
         "used": "92.523000",
+        "unit": "USD",
     }
     assert (limits["concurrent_orders"]["used"], limits["order_notional"]["used"]) == ("1", None)
     assert [row["event"] for row in told["exposures"]] == ["Who wins?"]
