@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from markets.simulator.exam.paper import MAKERS
 from mpx_site.scoreboard import exam, result
 from mpx_site.scoreboard.families import FAMILIES
 from mpx_site.scoreboard.judging import Judgement, Score
-from mpx_site.scoreboard.result import Result, SpikeResult, load, result_of, store
+from mpx_site.scoreboard.result import Result, SpikeResult, load, store, stored_at
 from mpx_site.scoreboard.shown import board, share
+from mpx_site.scoreboard.summing import result_of
 from tests import portal_cast as cast
 
 AT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -99,7 +102,7 @@ def test_the_command_prints_what_outside_tools_rely_on_and_keeps_it(
     assert all(cases > 0 for cases in told["decoy_cases"].values())
     assert told["rules"]["DUTCH_BOOK_DETECT"]["recall"] == 1
     assert f"{len(MAKERS)} of {len(MAKERS)} cases" in err
-    assert load(exam.stored_at()) == [msgspec.json.decode(out, type=Result)]
+    assert load(stored_at()) == [msgspec.json.decode(out, type=Result)]
 
 
 @pytest.mark.parametrize("arguments", [["--events", "0"], ["--seed", "-4"], ["--events", "many"]])
@@ -109,6 +112,13 @@ def test_the_command_says_what_to_write_instead(arguments: list[str]) -> None:
 
 
 # --- the page ------------------------------------------------------------------------
+
+
+def test_showing_a_result_needs_no_solver() -> None:
+    """SciPy takes the web process a second to import, on every start."""
+    code = "import sys, mpx_site.scoreboard.shown; sys.exit('scipy' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.django_db
@@ -123,8 +133,8 @@ def test_the_page_says_how_to_run_an_exam_where_there_was_none(client: Client) -
 
 @pytest.mark.django_db
 def test_the_page_shows_the_newest_exam_in_full_and_other_seeds_in_a_line(client: Client) -> None:
-    store(a_result(seed=12), exam.stored_at())
-    store(a_result(seed=11, wrong=2), exam.stored_at())
+    store(a_result(seed=12), stored_at())
+    store(a_result(seed=11, wrong=2), stored_at())
     client.force_login(cast.viewer())
 
     page = client.get(reverse("scoreboard")).content.decode()
@@ -140,7 +150,7 @@ def test_the_page_shows_the_newest_exam_in_full_and_other_seeds_in_a_line(client
 @pytest.mark.django_db
 def test_what_an_exam_says_is_shown_as_text(client: Client) -> None:
     hostile = "<script>alert(1)</script>"
-    store(msgspec.structs.replace(a_result(), mistakes=[hostile]), exam.stored_at())
+    store(msgspec.structs.replace(a_result(), mistakes=[hostile]), stored_at())
     client.force_login(cast.viewer())
 
     page = client.get(reverse("scoreboard")).content.decode()

@@ -7,8 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from mpx_site.scoreboard.exam import stored_at
-from mpx_site.scoreboard.result import load
+from mpx_site.scoreboard.result import load, stored_at
 from mpx_site.scoreboard.shown import COMMAND, board
 
 

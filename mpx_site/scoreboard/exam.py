@@ -5,29 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-
-from django.conf import settings
 
 from markets.simulator.exam import paper
+from mpx_site.scoreboard.families import CODES
 from mpx_site.scoreboard.judging import Judgement
 from mpx_site.scoreboard.jumps import at_false_alarms, by_fixed_threshold, planted_jumps, score
 from mpx_site.scoreboard.jumps import watched as alarms_of
-from mpx_site.scoreboard.result import Result, SpikeResult, result_of, spike_result
-from mpx_site.scoreboard.sitting import CODES, rules, sit
+from mpx_site.scoreboard.result import Result, SpikeResult
+from mpx_site.scoreboard.sitting import rules, sit
+from mpx_site.scoreboard.summing import result_of, spike_result
 from rules.kernel.spike import SpikeParams
 from rules.rule_kinds import SpikeRule
 
-FILE = "scoreboard.json"
 JUMP_MARKETS = 100  # 6,000 updates each: their false alarms are known to a fifth
 FALSE_ALARMS = 1e-4  # an update, that a fixed threshold may make beside it
 
 Progress = Callable[[int], None]
-
-
-def stored_at() -> Path:
-    """Where results are kept between runs."""
-    return Path(settings.MPX_HOME) / FILE
 
 
 def examine(*, seed: int, events: int, progress: Progress) -> Result:

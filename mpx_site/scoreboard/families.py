@@ -1,8 +1,17 @@
-"""The 30 families of traps: what each is, in one line (`detection.md` section 6)."""
+"""Who sits the exam, and the 30 families of traps in it (`detection.md` section 6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# The rules that sit the exam, by their detectors.
+CODES = {
+    "dutch_book": "DUTCH_BOOK_DETECT",
+    "cross_market": "CROSS_MARKET_MISPRICE",
+    "temporal": "TEMPORAL_ARB",
+    "spike": "SPIKE_DETECT",
+    "endgame": "ENDGAME_SWEEP",
+}
 
 
 @dataclass(frozen=True, slots=True)

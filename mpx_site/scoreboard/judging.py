@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from markets.simulator.exam import Case
+from mpx_site.scoreboard.families import CODES
 from mpx_site.scoreboard.oracle import Best, Bounds, Market, Token, Window
-from mpx_site.scoreboard.sitting import CODES, Answer, Told
+from mpx_site.scoreboard.sitting import Answer, Told
 from rules.kernel.finding import Finding
 from rules.kernel.lp import GIVEN_NO_VOID
 from rules.kernel.observed import INSUFFICIENT

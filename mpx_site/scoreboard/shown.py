@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mpx_site.scoreboard.families import FAMILIES, Family
+from mpx_site.scoreboard.families import CODES, FAMILIES, Family
 from mpx_site.scoreboard.result import GOALS, Goal, Result, RuleResult
-from mpx_site.scoreboard.sitting import CODES
 
 NONE = "\N{EN DASH}"
 COMMAND = "python manage.py scoreboard --seed 11"

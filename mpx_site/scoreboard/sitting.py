@@ -15,6 +15,7 @@ import msgspec
 
 from markets.frames import Frame
 from markets.simulator.exam import HISTORY, START, Case
+from mpx_site.scoreboard.families import CODES
 from rules.dsl import RuleDefinition, load_dir
 from rules.engine import ActiveRule
 from rules.house import HISTORY as HISTORY_REQ
@@ -26,13 +27,6 @@ from signals.pipeline import Pipeline
 SECOND = 10**9
 TOGETHER = 100  # cases that share a pipeline, their frames mixed by time
 PAGE = 100  # events of a catalogue page
-CODES = {
-    "dutch_book": "DUTCH_BOOK_DETECT",
-    "cross_market": "CROSS_MARKET_MISPRICE",
-    "temporal": "TEMPORAL_ARB",
-    "spike": "SPIKE_DETECT",
-    "endgame": "ENDGAME_SWEEP",
-}
 DEFINITIONS = Path(__file__).resolve().parents[2] / "rules" / "defs"
 
 

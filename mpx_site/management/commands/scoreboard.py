@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from django.core.management.base import BaseCommand
 
-from mpx_site.scoreboard.exam import examine, stored_at
+from mpx_site.scoreboard.exam import examine
 from mpx_site.scoreboard.families import FAMILIES
-from mpx_site.scoreboard.result import GOALS, Result, RuleResult, store
+from mpx_site.scoreboard.result import GOALS, Result, RuleResult, store, stored_at
 
 TOLD_EVERY = 5.0  # seconds between two lines of progress
 
