@@ -199,7 +199,7 @@ def crossed() -> Tops:
         ("clob", {"fresh": 270, "stale": 6_835, "crossed": 1}),
     ],
 )
-def test_crossed_quotes_are_never_a_signal(channel: str, expected: dict[str, int]) -> None:
+def test_crossed_quotes_are_never_an_arbitrage(channel: str, expected: dict[str, int]) -> None:
     """7,106 rows of 135 slugs, outcome 0, 100 shares a side (the file has no sizes).
 
     241 have an ask that is not above the bid. As answers, all but those that repeat what is held
@@ -207,7 +207,8 @@ def test_crossed_quotes_are_never_a_signal(channel: str, expected: dict[str, int
     """
     changes, states = played(crossed(), channel)
 
-    assert changes == []
+    # What is only likely (a tilt, a jump) may be said of the rows that are not crossed.
+    assert [each for each in changes if each.finding.verdict != "OBSERVED"] == []
     assert states == expected
 
 
@@ -246,11 +247,11 @@ def mixed_up(name: str) -> Tops:
 
 
 @pytest.mark.parametrize(("name", "rows"), [(YOSI[0], 17_950), (YOSI[1], 10_800)])
-def test_outcomes_that_contradict_each_other_are_never_a_signal(name: str, rows: int) -> None:
+def test_outcomes_that_contradict_each_other_are_never_an_arbitrage(name: str, rows: int) -> None:
     """As snapshots of the feed: both are the one book of the market, so the later one counts."""
     changes, states = played(mixed_up(name), "ws")
 
-    assert changes == []
+    assert [each for each in changes if each.finding.verdict != "OBSERVED"] == []
     assert states == {"fresh": 2 * rows}
 
 
