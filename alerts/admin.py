@@ -46,7 +46,12 @@ class AboutFilter(admin.SimpleListFilter):
     parameter_name = "about"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("signal", "signals"), ("rule", "rules")]
+        return [
+            ("signal", "signals"),
+            ("intent", "orders"),
+            ("breaker", "circuit breakers"),
+            ("rule", "rules"),
+        ]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[AuditEntry]
@@ -159,7 +164,9 @@ def subject_link(subject: str) -> SafeString | str:
     kind, _, rest = subject.partition(":")
     key = rest.split(":")[0]
     try:
-        address = reverse(kind, args=[key]) if kind in ("signal", "market") and key else ""
+        address = (
+            reverse(kind, args=[key]) if kind in ("signal", "market", "intent") and key else ""
+        )
     except NoReverseMatch:  # not a key the portal could have made
         address = ""
     return format_html('<a href="{}">{}</a>', address, subject) if address else subject

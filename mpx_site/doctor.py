@@ -70,6 +70,7 @@ CHECKS: tuple[Check, ...] = (
     Check("clock_database", "tables", inside.clock_database),
     Check("rules", "tables", inside.rules),
     Check("stream", "tables", inside.stream),
+    Check("desk", "tables", inside.desk),
     Check("poll", "tables", inside.poll),
     Check("worker", "tables", inside.worker),
     Check("data", "tables", inside.data),

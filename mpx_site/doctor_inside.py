@@ -30,6 +30,8 @@ from markets.recording import NotARecording
 from mpx_site.doctor_words import Seen, fail, first_line, ok, span, warn
 from mpx_site.health import unapplied_migrations
 from mpx_site.portal.desk import Desk, last_frame_at
+from risk import killswitch
+from risk.models import Breaker
 from rules.load import enabled_definitions
 from signals.running import check_source
 
@@ -255,6 +257,27 @@ def stream() -> Seen:
     books = beat.detail.get("books", {})
     fresh, kept = books.get("fresh", 0), sum(books.values())
     return ok(f"alive, {fresh:,} of {kept:,} books fresh, {beat.progress:,} frames")
+
+
+def desk() -> Seen:
+    """Whether orders can pass: the paper venue in the stream, kill switch, breakers."""
+    beat, stream_beat, at = _beat("desk"), _beat("stream"), timezone.now()
+    alive = beat is not None and beat.age(at) <= DEAD_AFTER
+    if not alive and stream_beat and stream_beat.age(at) <= DEAD_AFTER:
+        todo = "Stop and start the stream; its log says why the desk ended"
+        return fail("no sign of life of the paper venue, while the stream runs", todo)
+    kill = killswitch.status()
+    if kill.tripped:
+        return warn(f"the kill switch is on: {kill.reason}", "Find out why; another person re-arms")
+    opened = Breaker.objects.exclude(state=Breaker.State.CLOSED).order_by("id")
+    if opened:
+        told = "; ".join(f"{each.view().name}: {each.reason}" for each in opened[:3])
+        return warn(
+            f"circuit breakers stop orders: {told}", "See the risk page for when they close"
+        )
+    if not alive or beat is None:
+        return warn("the paper venue is not running", START)
+    return ok(f"alive, {beat.detail.get('working', 0)} orders at work, no switch or breaker is on")
 
 
 def poll() -> Seen:

@@ -28,6 +28,7 @@ from mpx_site import doctor_inside as inside
 from mpx_site import doctor_outside as outside
 from mpx_site.doctor import Check
 from mpx_site.doctor_words import Seen, first_line, ok, span, why_unreachable
+from risk import breakers, killswitch
 from rules.load import publish_missing
 from rules.models import Rule
 from tests.servers import ROOT, free_port, manage, settings_for
@@ -553,6 +554,27 @@ def test_stream_is_dead_only_where_the_rest_of_the_desk_lives():
     assert (stopped.state, dead.state) == ("warn", "fail")
     assert stopped.text == "last sign of life 31 s ago: the desk is not running"
     assert dead.text == "last sign of life 31 s ago, while worker runs"
+
+
+@pytest.mark.django_db
+def test_desk_says_whether_orders_can_pass():
+    assert inside.desk().state == "warn"  # nothing runs
+
+    beat("stream")
+    dead = inside.desk()
+    beat("desk", working=2)
+    well = inside.desk()
+    breakers.trip(scope="RULE", subject="DUTCH", reason="odd fills", at=timezone.now())
+    broken = inside.desk()
+    killswitch.trip(reason="evening", at=timezone.now())
+    stopped = inside.desk()
+
+    assert (dead.state, well.state) == ("fail", "ok")
+    assert well.text == "alive, 2 orders at work, no switch or breaker is on"
+    assert (broken.state, broken.text) == (
+        "warn", "circuit breakers stop orders: RULE DUTCH: odd fills",
+    )  # fmt: skip
+    assert (stopped.state, stopped.text) == ("warn", "the kill switch is on: evening")
 
 
 @pytest.mark.django_db
