@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -308,7 +309,13 @@ def definition_of(version: RuleVersion) -> RuleDefinition:
     if hashlib.sha256(version.canonical.encode()).hexdigest() != version.sha256:
         message, instead = "the text was changed after publication", "publish it again"
         raise RuleError([Problem(str(version), 1, 1, "", message, instead)])
-    return parse_rule(version.canonical, source=str(version))
+    return _parsed(version.canonical, str(version))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, source: str) -> RuleDefinition:
+    """Read a text once: versions never change, and pages ask for the same ones all day."""
+    return parse_rule(text, source=source)
 
 
 # --- steps -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from markets.models import Quarantine
 from mpx_site.portal.pictures import Bar, bars
 from risk import killswitch
 from risk.checks import Kill
-from rules.models import Rule
+from rules.load import enabled_definitions
 from signals.models import Signal
 
 STREAM = "stream"
@@ -153,7 +153,7 @@ def figures(*, at: datetime) -> Figures:
         open_by_level=Signal.objects.open().by_level(),
         p1_by_hour=Signal.objects.p1_by_hour(at=at),
         best=Signal.objects.best_open(),
-        rules=tuple(Rule.objects.enabled().order_by("code").values_list("code", flat=True)),
+        rules=tuple(rule.definition.code for rule in enabled_definitions()),
     )
 
 
