@@ -123,7 +123,7 @@ class Judgement:
         score.gained += profit
         score.could_gain += most.profit
         score.size_errors.append(_size_error(finding, most))
-        if profit < 0.99 * most.profit:
+        if profit < 0.99 * most.profit and not most.small:  # else an order too small was left out
             self._note(market.case, signal.code, f"{profit:.4f} of {most.profit:.4f} taken")
         return True
 
