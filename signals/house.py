@@ -44,13 +44,15 @@ class House:
         return active_rules()
 
     def news(self) -> News:
-        """Return what changed since it was told last; nothing while the database is away."""
-        try:
-            close_old_connections()
-            return [*self._rules_news(), *self._relations_news(), *self._history_news()]
-        except (DatabaseError, InterfaceError) as error:
-            log.warning("house.unreadable error=%s", error)
-            return []
+        """Return what changed since it was told last; nothing of what cannot be read just now."""
+        news: News = []
+        for read in (self._rules_news, self._relations_news, self._history_news):
+            try:
+                close_old_connections()
+                news += read()
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("house.unreadable error=%s", error)
+        return news
 
     def _rules_news(self) -> News:
         mark = _rules_mark()

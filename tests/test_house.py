@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,9 +23,11 @@ from markets.relations import approve, invalidate, propose_by_hand, reject, reop
 from markets.resolution import ASPECTS
 from markets.ticks import Top
 from rules.history import endgame_history, note_near_certain
-from rules.house import BadHouse, history_body, history_of, relations_of
+from rules.house import RELATIONS, RULES, BadHouse, history_body, history_of, relations_of
 from rules.kernel.endgame import BANDS, BUCKET_NAMES, DAY, HOUR, History, Observation, Record
 from rules.kernel.relations import Relation
+from rules.load import publish_missing
+from signals.house import House
 from tests import relation_cast as cast
 from tests.relation_cast import END, START
 
@@ -353,3 +356,26 @@ def test_the_history_of_nothing_is_an_empty_body():
     assert history_of(history_body(History.of([]))).cells == {}
     seen = Observation("1", "other", HOUR, 9_800, won=True)
     assert history_of(history_body(History.of([seen]))).record("other", HOUR, 9_800).events == 1
+
+
+# --- news ------------------------------------------------------------------------------
+
+
+def away() -> list[tuple[str, bytes]]:
+    raise OperationalError("the database is away")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_news_that_was_read_is_told_although_the_next_could_not_be(monkeypatch):
+    """The rules are marked as told once they were read: they must not be lost on the way."""
+    house = House()
+    house.rules()
+    publish_missing(at=START)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(house, "_relations_news", away)
+        told = [request for request, _ in house.news()]
+
+    assert RULES in told
+    assert RELATIONS not in told
+    assert RELATIONS in [request for request, _ in house.news()]
