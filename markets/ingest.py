@@ -147,9 +147,14 @@ class Ingest:
         The feed does not tell of a pause; between two readings only this does.
         """
         now = asyncio.get_running_loop().time()
-        if event_id in self._followed and now >= self._confirmed.get(event_id, 0):
-            self._confirmed[event_id] = now + CONFIRM_PAUSE
-            self._start(self._confirm([event_id]))
+        at = max(now, self._confirmed.get(event_id, 0))
+        if event_id in self._followed and at < now + CONFIRM_PAUSE:  # none waits for it already
+            self._confirmed[event_id] = at + CONFIRM_PAUSE
+            self._start(self._confirm_later(event_id, at - now))
+
+    async def _confirm_later(self, event_id: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._confirm([event_id])
 
     async def _confirm(self, event_ids: list[str]) -> None:
         try:

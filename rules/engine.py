@@ -54,6 +54,7 @@ class Engine:
         self.confirm_terms = confirm_terms
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
+        self.unsolved = 0  # looks that the solver gave up on
         self.refused: list[Contradiction] = []  # relations that no joint outcome satisfies
         self._events: dict[str, EventTerms] = {}
         self._terms: dict[str, MarketTerms] = {}  # by market id
@@ -146,7 +147,7 @@ class Engine:
         """Have the rules of single markets follow one."""
         before = self._series.pop(market.market_id, None)
         if before is not None:
-            before.book.also = tuple(each for each in before.book.also if each is not before)
+            before.release()
         over = market.untradable in OVER
         rules = () if over else _covering(self._single, event)
         if not rules:
@@ -154,7 +155,6 @@ class Engine:
             return before.end(why) if before is not None else []
         series = self._series[market.market_id] = Series(market, book)
         series.follow(rules, before, at=at)
-        book.also = (*book.also, series)
         return []
 
     # --- related markets --------------------------------------------------------------
@@ -224,7 +224,9 @@ class Engine:
 
     def _look_related(self, watch: RelatedWatch, *, at: int) -> Sighting:
         self.looks += 1
-        return watch.look(at, confirmed=self._confirmed(watch.event_ids, watch.hot_since))
+        seen = watch.look(at, is_confirmed=self._confirmed)
+        self.unsolved += watch.unsolved
+        return seen
 
     def related_to(self, market_id: str) -> tuple[RelatedWatch, ...]:
         """Return what a market is watched with."""

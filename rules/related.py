@@ -6,7 +6,7 @@ needs it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from markets.listing import MarketTerms
 from rules.kernel.cross import RelatedSet, Touch, detect_related, related_sets
 from rules.kernel.finding import Finding, MarketView
 from rules.kernel.known import Contradiction
+from rules.kernel.program import SolverFailed
 from rules.kernel.relations import Relation
 from rules.kernel.temporal import date_ladders, detect_temporal
 from rules.rule_kinds import CrossMarketRule, TemporalRule
@@ -39,6 +40,7 @@ class RelatedWatch:
         "released",
         "rule",
         "terms",
+        "unsolved",
     )
 
     def __init__(
@@ -56,14 +58,11 @@ class RelatedWatch:
         self.hot = False  # every change of its books is to be looked at
         self.released = False
         self.hot_since = 0  # unix ns; 0 while the touch leaves no room for a gain
+        self.unsolved = False  # the solver gave up on the last look: nothing is known
 
     @property
     def subject(self) -> str:
         return self.related.subject
-
-    @property
-    def event_ids(self) -> set[str]:
-        return {each.event_id for each in self.terms.values() if each.event_id is not None}
 
     @property
     def watch_list(self) -> bool:
@@ -71,15 +70,15 @@ class RelatedWatch:
 
     def due(self, at: int) -> bool:
         """Say whether a look is worth it, by the touch of its books."""
-        could_pay = self.related.could_pay(self._touches())
+        could_pay = self._could_pay()
         self.hot_since = (self.hot_since or at) if could_pay else 0
         self._heat(could_pay)
         return could_pay or self.active
 
-    def look(self, at: int, *, confirmed: bool) -> Sighting:
-        """Look at the depth; without `confirmed` nothing found can be executed."""
-        finding = self._finding(at) if self.hot_since else None
-        if finding is not None and not confirmed:
+    def look(self, at: int, *, is_confirmed: Callable[[Iterable[str], int], bool]) -> Sighting:
+        """Look at the depth; nothing found can be executed unless its events are confirmed."""
+        finding = self._found(at) if self.hot_since else None
+        if finding is not None and not is_confirmed(self._events_of(finding), self.hot_since):
             finding = unconfirmed(finding)
         self.active = finding is not None
         self._heat(bool(self.hot_since))
@@ -100,12 +99,31 @@ class RelatedWatch:
             for book in self.books.values():
                 book.hot += 1 if hot else -1
 
+    def _could_pay(self) -> bool:
+        try:
+            return self.related.could_pay(self._touches())
+        except SolverFailed:
+            return True  # it is for the look at the depth to say
+
+    def _events_of(self, finding: Finding) -> list[str]:
+        events = (self.terms[leg.market_id].event_id for leg in finding.legs)
+        return [event_id for event_id in events if event_id is not None]
+
     def _touches(self) -> list[Touch]:
         books = map(self.books.get, self.related.members)
         return [
             (book.bid, book.ask) if book is not None and book.evaluable else (NO_BID, NO_ASK)
             for book in books
         ]
+
+    def _found(self, at: int) -> Finding | None:
+        """Return what is found; one set that cannot be solved must not end all others."""
+        self.unsolved = False
+        try:
+            return self._finding(at)
+        except SolverFailed:
+            self.unsolved = True
+            return None
 
     def _finding(self, at: int) -> Finding | None:
         found = self._detect(self.views(), datetime.fromtimestamp(at // SECOND, UTC))
@@ -145,6 +163,8 @@ class RelatedWatch:
         }
 
     def _why_not(self) -> str:
+        if self.unsolved:
+            return "unsolved"
         for member, book in self.books.items():
             if self.terms[member].untradable is None and not book.evaluable:
                 return f"book_{book.state}"

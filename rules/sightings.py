@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from markets.book import Book
 from markets.listing import MarketTerms
 from rules.dsl import DutchBookRule, RuleDefinition
 from rules.kernel.finding import Finding, Limits, MarketView
+
+UNCONFIRMED: Final = "unconfirmed_terms"  # until the terms are told again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +55,5 @@ def market_view(terms: MarketTerms, book: Book) -> MarketView:
 
 def unconfirmed(finding: Finding) -> Finding:
     """Return a finding that waits for the terms of its markets to be read again."""
-    blocked_by = tuple(sorted({*finding.blocked_by, "unconfirmed_terms"}))
+    blocked_by = tuple(sorted({*finding.blocked_by, UNCONFIRMED}))
     return replace(finding, verdict="BLOCKED", blocked_by=blocked_by)

@@ -92,7 +92,7 @@ class Watch:
             book.hot -= self.hot
             if book.group is self:
                 book.group = None
-        self.hot = False
+        self.books, self.hot = [], False
 
     @property
     def over(self) -> bool:

@@ -16,6 +16,7 @@ from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
 from rules.house import is_ours
+from rules.sightings import UNCONFIRMED
 from signals.house import ASK_SECONDS, House
 from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
@@ -124,9 +125,10 @@ class Live:
         self._store(step, page=frame.body if _is_listing(frame) else None)
 
     def _confirm(self, step: Step) -> None:
-        """Have the terms of what was just found read again."""
+        """Have the terms of what was just found read again, or of what waits for that."""
         for change in step.changes:
-            if self._source and change.change == "opened":
+            waits = change.change == "updated" and UNCONFIRMED in change.finding.blocked_by
+            if self._source and (waits or change.change == "opened"):
                 for event_id in self.pipeline.engine.event_ids(change.finding.market_ids):
                     self._source.confirm(event_id)
 
@@ -211,6 +213,7 @@ class Live:
             "books": states,
             "watches": len(pipeline.engine.watches),
             "walks": pipeline.engine.looks,
+            "unsolved": pipeline.engine.unsolved,
             "open_signals": len(pipeline.episodes),
             "problems": pipeline.problems.total,
             "open_gaps": len(self.gaps.open),

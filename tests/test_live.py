@@ -26,7 +26,9 @@ from signals.live import Live
 from signals.models import Signal
 from signals.running import LiveThread
 from signals.sources import Clock, Paced
+from tests.feed_cast import CROSS, Hand, event_id, market_id, plain
 from tests.live_cast import run_live, shipped_rules, simulated
+from tests.related import rel
 from tests.servers import manage, settings_for, wait_for
 from tests.test_replay import Replayed
 from tests.test_signal_store import opened, publish_rule
@@ -79,6 +81,40 @@ def test_source_that_fails_ends_the_run_after_it_was_closed(tmp_path):
 
     assert len(live.pipeline.episodes) == 0
     assert Replayed(file, "--json").last["digest"] == live.digest
+
+
+class Asked(Broken):
+    """A source that notes whose terms it was asked for."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def confirm(self, event_id: str) -> None:
+        self.events.append(event_id)
+
+
+def test_what_waits_for_its_terms_again_has_them_read_again():
+    """It paid, stopped and pays again within its episode: nothing is opened by that."""
+    hand = Hand(CROSS, confirm_terms=True)
+    hand.list(plain(1), plain(2))
+    hand.relate(rel("implies", market_id(1), market_id(2)))
+    hand.show(1, 0.60, 0.65)
+    hand.show(2, 0.45, 0.50)
+    hand.wait(10)
+    hand.list(plain(1), plain(2))
+    for ask in (0.65, 0.50):
+        hand.wait(10)
+        hand.show(2, ask - 0.05, ask)
+    hand.sweep()
+    source = Asked()
+    live = Live(tuple(hand.rules), clock=Clock(), writer=None, confirm_terms=True)
+    live._source = source
+
+    for frame in hand.frames:
+        live.take(frame)
+
+    assert [change for change, _ in hand.told()].count("opened") == 1
+    assert source.events == 2 * [event_id(1), event_id(2)]
 
 
 def test_what_is_gone_is_closed_though_no_frame_comes(tmp_path, monkeypatch):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as some
 
 from rules.engine import MOST_WAITING
+from rules.kernel.program import SolverFailed
 from rules.kernel.relations import Relation, connected_sets
 from tests.feed_cast import CROSS, DUTCH, MS, Hand, event_id, fed, market_id, plain, rule
 from tests.related import rel
@@ -303,6 +305,39 @@ def test_what_stopped_paying_in_between_is_confirmed_anew():
     assert hand.changes[-1].finding.blocked_by == ("unconfirmed_terms",)
 
 
+def test_terms_of_what_is_not_bought_need_not_be_told_again():
+    """A set may reach over many events; only those of the legs are asked for."""
+    hand = Hand(CROSS, confirm_terms=True)
+    hand.list(plain(1), plain(2), plain(3))
+    hand.relate(IMPLIES, rel("implies", market_id(2), market_id(3)))
+    hand.show(3, 0.70, 0.80)
+    hand.wait(10)
+    show_gain(hand)
+    assert hand.changes[-1].finding.blocked_by == ("unconfirmed_terms",)
+
+    hand.wait(10)
+    hand.list(plain(1), plain(2))
+
+    assert hand.changes[-1].finding.verdict == "EXECUTABLE"
+
+
+def gives_up(*_: Any, **__: Any) -> None:
+    raise SolverFailed("numerical difficulties")
+
+
+def test_a_set_that_cannot_be_solved_ends_no_others(monkeypatch):
+    hand = related(IMPLIES)
+    show_gain(hand)
+
+    monkeypatch.setattr("rules.related.detect_related", gives_up)
+    hand.wait(10)
+    hand.show(2, 0.46, 0.51)
+    hand.sweep()
+
+    assert (hand.changes[-1].change, hand.changes[-1].why) == ("closed", "unsolved")
+    assert hand.pipeline.engine.unsolved > 0
+
+
 # --- who wants every change of a book ------------------------------------------------
 
 
@@ -326,6 +361,19 @@ def test_a_book_counts_everybody_who_wants_its_every_change():
     assert (hand[1].hot, hand[2].hot, hand[3].hot) == (1, 1, 0)
     hand.relate()
     assert (hand[1].hot, hand[2].hot, hand[3].hot) == (0, 0, 0)
+
+
+def test_a_basket_that_ends_while_it_pays_wants_no_more_changes():
+    hand = Hand(DUTCH)
+    hand.list(in_one_event(1, 2))
+    hand.show(1, 0.30, 0.35)
+    hand.show(2, 0.40, 0.45)
+    assert (hand[1].hot, hand[2].hot) == (1, 1)
+
+    apart = [market(number, neg_risk=False) for number in (1, 2)]
+    hand.list(event(apart, neg_risk=False))
+
+    assert (hand[1].hot, hand[2].hot) == (0, 0)
 
 
 steps = some.lists(
