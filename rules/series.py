@@ -7,7 +7,7 @@ asks again those that wait for time to pass.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from markets.book import NO_ASK, NO_BID, Book, size_units
 from markets.fills import Ladder
@@ -21,7 +21,9 @@ from rules.sightings import ActiveRule, Sighting
 
 
 class Tracker(Protocol):
-    """What one rule remembers of one market."""
+    """What one rule remembers of one market. `deep` ones look below the touch."""
+
+    deep: ClassVar[bool]
 
     @property
     def waiting(self) -> bool:
@@ -40,6 +42,7 @@ class SpikeTracker:
     """Follows the touch for SPIKE_DETECT."""
 
     __slots__ = ("_watch",)
+    deep: ClassVar[bool] = False
 
     def __init__(self, terms: MarketTerms, rule: SpikeRule) -> None:
         self._watch = SpikeWatch(terms, rule.params.kernel())
@@ -65,6 +68,7 @@ class ImbalanceTracker:
     """Follows the best levels for ORDER_BOOK_IMBALANCE."""
 
     __slots__ = ("_watch",)
+    deep: ClassVar[bool] = True
 
     def __init__(self, terms: MarketTerms, rule: ImbalanceRule) -> None:
         self._watch = ImbalanceWatch(rule.params.kernel())
@@ -88,6 +92,7 @@ class TrendTracker:
     """Follows the mid, and what was traded, for TREND_BREAKOUT."""
 
     __slots__ = ("_traded", "_watch")
+    deep: ClassVar[bool] = False
 
     def __init__(self, terms: MarketTerms, rule: TrendRule) -> None:
         self._watch = TrendWatch(rule.params.kernel())
@@ -124,7 +129,7 @@ def tracker_of(rule: ActiveRule, terms: MarketTerms) -> Tracker | None:
 class Series:
     """A market's trackers and its book."""
 
-    __slots__ = ("_told", "_touch", "book", "epoch", "terms", "trackers")
+    __slots__ = ("_deep", "_told", "_touch", "book", "epoch", "terms", "trackers")
 
     def __init__(self, terms: MarketTerms, book: Book) -> None:
         self.terms = terms
@@ -133,6 +138,7 @@ class Series:
         self.trackers: list[tuple[ActiveRule, Tracker]] = []
         self._told: dict[str, ActiveRule] = {}  # by code: what there is to take back
         self._touch = (NO_BID, NO_ASK)  # that the trackers know
+        self._deep = False  # every change of the book is to be looked at
 
     def follow(self, rules: Iterable[ActiveRule], before: Series | None, *, at: int) -> None:
         """Track for these rules; go on where the same rule followed the same book.
@@ -151,6 +157,15 @@ class Series:
                 self.trackers.append((rule, tracker))
         if self.book.evaluable:
             self._touch = self.book.bid, self.book.ask
+        self._deep = any(tracker.deep for _, tracker in self.trackers)
+        self.book.hot += self._deep
+        self.book.also = (*self.book.also, self)
+
+    def release(self) -> None:
+        """Let go of the book."""
+        self.book.hot -= self._deep
+        self.book.also = tuple(each for each in self.book.also if each is not self)
+        self._deep = False
 
     def _begun(self, rule: ActiveRule, at: int) -> Tracker | None:
         tracker = tracker_of(rule, self.terms)
@@ -169,7 +184,7 @@ class Series:
     def look(self, at: int, *, swept: bool = False) -> list[Sighting]:
         """Take the touch as it is now; say what every rule sees that sees or saw anything.
 
-        The same touch again is no news to the trackers, unless time is what they wait for
+        The same touch again is no news to most trackers, unless time is what they wait for
         (`swept`): a frame that comes twice must not count twice.
         """
         book = self.book
@@ -177,11 +192,11 @@ class Series:
             self.epoch, self._touch = book.epoch, (NO_BID, NO_ASK)
             for _, tracker in self.trackers:
                 tracker.restart()
-        touch = book.bid, book.ask
-        if book.evaluable and (swept or touch != self._touch):
-            self._touch = touch
+        if book.evaluable:
+            touch = book.bid, book.ask
+            moved, self._touch = touch != self._touch, touch
             for _, tracker in self.trackers:
-                if not swept or tracker.waiting:
+                if tracker.waiting if swept else moved or tracker.deep:
                     tracker.touched(book, at)
         return self._seen(at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,8 @@ def show(book: Book, bid: int, ask: int) -> None:
 
 class Counting:
     """A tracker that counts what it is given and tells of it while `tells` is set."""
+
+    deep = False
 
     def __init__(self) -> None:
         self.touches: list[tuple[int, int]] = []
@@ -214,6 +217,36 @@ def test_a_tilted_book_is_told_when_it_has_stood_though_nothing_comes():
 
     assert [change.change for change in hand.changes] == ["opened"]
     assert 3 <= (hand.changes[0].at - START) / SECOND <= 5
+
+
+def test_a_tilt_that_builds_up_below_an_unmoved_touch_is_told():
+    hand = Hand(TILT)
+    hand.list(plain(1))
+    hand.show(1, 0.40, 0.42)
+    book = hand[1]
+
+    hand.wait(10)
+    entry = {
+        "asset_id": book.token0,
+        "price": "0.4",
+        "size": "100000",
+        "side": "BUY",
+        "best_bid": "0.4",
+        "best_ask": "0.42",
+    }
+    message = {
+        "event_type": "price_change",
+        "market": book.condition_id,
+        "price_changes": [entry],
+        "timestamp": str(hand.now // 1_000_000),
+    }
+    hand.feed("ws", json.dumps(message).encode())
+    hand.sweep(6)
+
+    assert [change.finding.kind for change in hand.changes] == ["imbalance"]
+    hand.use_rules(DUTCH)
+    assert book.hot == 0
+    assert book.also == ()
 
 
 def test_a_rule_that_did_not_change_keeps_what_it_knows():
