@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from markets.simulator.exam import Case
 from mpx_site.scoreboard.families import CODES
-from mpx_site.scoreboard.oracle import Best, Bounds, Market, Token, Window
+from mpx_site.scoreboard.oracle import GENEROUS, Best, Bounds, Market, Token, Window
 from mpx_site.scoreboard.sitting import Answer, Told
 from rules.kernel.finding import Finding
 from rules.kernel.lp import GIVEN_NO_VOID
@@ -115,7 +115,7 @@ class Judgement:
             return False
         most = market.at(behind[0].stake, signal.p1_at)
         profit = float(finding.profit)
-        if most is None or profit > most.profit + 1e-6:
+        if most is None or profit > most.profit + GENEROUS * (1 + most.cost):
             there = "nothing" if most is None else f"{most.profit:.4f}"
             self._note(market.case, signal.code, f"P1 of {profit:.4f} where {there} is to be had")
             return False

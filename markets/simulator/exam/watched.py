@@ -109,8 +109,7 @@ def _near_its_end(studio: Studio, category: topics.Category) -> Case:
     event = studio.event("binary", [chance], tick=10, category=category, hours=12, depth=5,
                          median=200)  # fmt: skip
     studio.open(event)
-    for _ in range(6):
+    for _ in range(20):  # every event has its turn within ten seconds
         studio.stir(event, times=1)
-        studio.wait(400)
-    studio.wait(2_000)
+        studio.wait(700)
     return studio.case("endgame")
