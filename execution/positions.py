@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Sum
 
 from alerts import journal
 from execution.holdings import (
@@ -154,7 +154,9 @@ def exposures(
 
 def open_exposures() -> tuple[Exposure, ...]:
     """Return what can be lost in each event that money is in, the most first."""
-    held = PositionEntry.objects.order_by().values_list("market", flat=True).distinct()
+    by_token = PositionEntry.objects.order_by().values("market", "token_id")
+    left = by_token.annotate(left=Sum("shares")).exclude(left=0)  # what is sold has no part in it
+    held = left.values_list("market", flat=True)
     waiting = IntentLeg.objects.filter(intent__status="APPROVED").values_list("market", flat=True)
     found = exposures({*held, *waiting}, added=ZERO)
     at_risk = (each for each in found if each.held)

@@ -237,6 +237,19 @@ def add(venue: Venue, token: str, outcome: int, shares: int, cash: str) -> None:
 
 @db
 @postgres
+def test_what_was_held_once_is_looked_at_no_more(desk, django_assert_num_queries):
+    """The risk page would take longer with every event that was ever traded."""
+    view, signal = basket()
+    venue, _ = filled(view, signal)
+    Market.objects.filter(pk__in=("800", "801", "802")).update(payout=D(0), state="RESOLVED")
+    positions.settle_resolved(at=venue.now)
+
+    with django_assert_num_queries(2):
+        assert positions.open_exposures() == ()
+
+
+@db
+@postgres
 def test_complete_sets_are_merged_for_a_dollar_each(desk):
     view, signal = basket()
     venue, _ = filled(view, signal)
