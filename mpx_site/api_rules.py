@@ -98,7 +98,7 @@ class JsonBody(BaseParser):
             return {"text": raw[: MAX_BYTES + 1]}
         try:
             given = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise exceptions.ParseError(f"The body is not JSON: {error}") from error
         if not isinstance(given, dict):
             raise exceptions.ParseError('The body is not an object such as {"text": "code: ..."}.')

@@ -190,6 +190,7 @@ def test_what_is_neither_yaml_nor_json_is_refused(client: Client) -> None:
     post = {"content_type": "application/json", "headers": BEARER}
     assert_problem(client.post("/api/rules", "{", **post), 400, "parse_error")
     assert_problem(client.post("/api/rules", "[1]", **post), 400, "parse_error")
+    assert_problem(client.post("/api/rules", "[" * 20_000, **post), 400, "parse_error")
     form = client.post("/api/rules", {"text": ONE}, headers=BEARER)
     assert_problem(form, 415, "unsupported_media_type")
     assert not Rule.objects.exists()
