@@ -31,6 +31,7 @@ from markets.polymarket.wire import last_stamp
 from markets.problems import Problems
 from markets.recording import NotARecording, Recording, RecordingWriter, later_parts
 from rules import house
+from rules.watch import OVER
 from signals.pipeline import Pipeline, Step
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,6 @@ MOST_CHUNKS = 250  # waiting for the thread; a disk that stands still costs no m
 PIECES = 16  # a span is over when it has this part of the room
 HOUR_NS = 3_600_000_000_000
 MB = 1024 * 1024
-OVER = frozenset({"resolved", "closed", "archived"})
 _NAME = re.compile(r"kept-(\d{16,20})-([0-9a-f]{8})-(\d{5,})\.jsonl\.gz")
 
 

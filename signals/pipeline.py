@@ -18,6 +18,7 @@ from markets.problems import Problems
 from rules import house
 from rules.dsl import RuleError, parse_rule
 from rules.engine import ActiveRule, Engine
+from rules.watch import OVER
 from signals.episodes import Digest, Episodes, SignalChange
 
 
@@ -134,7 +135,7 @@ class Pipeline:
             return self._told(self.episodes.take(again, at=t))
         self.events[event.event_id] = event
         for market in event.markets:
-            if market.untradable in ("resolved", "closed", "archived"):
+            if market.untradable in OVER:
                 self.books.drop(market.condition_id)
             else:
                 self.books.add(market)
