@@ -63,12 +63,13 @@ class _Touched:
         "leg",
         "moved",
         "received",
-        "snapshot_at",
+        "settled",
         "split",
         "stamp",
         "state_note",
         "token0",
         "token1",
+        "told_at",
     )
 
 
@@ -120,7 +121,8 @@ class Book(_Touched):
         self.stamp: Stamp | bytes = ("", "", "")
         self.verified: Stamp | None = None  # the stamp whose hash held
         self.unproven = False  # the hash did not hold when it was last compared
-        self.snapshot_at = ""  # until a newer change came
+        self.told_at = ""  # venue time (ms) of the newest snapshot or change
+        self.settled = False  # nothing newer than the last snapshot came
         self.last_trade_price = ""
         self.received = 0  # unix ns of the last frame that moved its top or state
         self.state_note = "awaiting"  # "" while deltas may be applied
@@ -254,7 +256,7 @@ class Book(_Touched):
         if message.neg_risk is not None:
             self.neg_risk = message.neg_risk
         self.version = message.version
-        self.snapshot_at = message.timestamp
+        self.told_at, self.settled = message.timestamp, True
         self.state_note, self.split = "", False
         self.evaluable = self.bid < self.ask
         self.stamp = (message.asset_id, message.hash, message.timestamp)
@@ -268,8 +270,13 @@ class Book(_Touched):
         """
         if self.state_note:
             return self._wait(message, body)
-        if self.snapshot_at and self._older(message.timestamp):
-            return False
+        timestamp = message.timestamp
+        if timestamp != self.told_at:
+            if not timestamp.isdecimal():
+                raise BadValue("timestamp", timestamp)
+            if timestamp < self.told_at:
+                return self._stepped_back(received)
+            self.told_at, self.settled = timestamp, False
         entries: Sequence[Change] | None = message.price_changes
         if entries is None:
             raise BadValue("price_changes", "")
@@ -337,16 +344,18 @@ class Book(_Touched):
         self.evaluable = not split and best_bid < best_ask
         return True
 
-    def _older(self, timestamp: str) -> bool:
-        """Say whether a change is from before the snapshot; the first newer one ends the question.
+    def _stepped_back(self, received: int) -> bool:
+        """Take a change from before what was told last.
 
-        One of the same millisecond may repeat what the snapshot holds, or add to it.
+        A snapshot holds it already. Behind a newer change it may undo what that one did, and
+        its hash would fit: nothing is sure any more. The venue never steps back within a
+        market (357,274 real changes, none), a connection that repeats itself would.
         """
-        if not timestamp.isdecimal():
-            raise BadValue("timestamp", timestamp)
-        if timestamp > self.snapshot_at:
-            self.snapshot_at = ""
-        return timestamp < self.snapshot_at
+        if self.settled:
+            return False
+        self.mark("stale")
+        self.received = received
+        return True
 
     def _states_no_more(self, change: Change, token: str) -> bool:
         """Say whether an entry agrees after all: an empty side has several spellings."""
