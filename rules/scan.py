@@ -139,6 +139,7 @@ def _relation_looks(
     from rules.kernel.known import known_of
     from rules.kernel.lp import Contradiction, detect_relations
     from rules.kernel.near import near_miss_of
+    from rules.kernel.program import SolverFailed
 
     views = snapshot.markets()
 
@@ -156,6 +157,8 @@ def _relation_looks(
             problems.append(DataProblem("too_many_states", _named(held)))
         except Contradiction:
             problems.append(DataProblem("contradictory_relations", _named(held)))
+        except SolverFailed:
+            problems.append(DataProblem("unsolved", _named(held)))
         return (), ()
 
     for member in members_of(relations):

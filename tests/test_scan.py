@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rules.kernel.finding import Limits
+from rules.kernel.program import SolverFailed
 from rules.scan import BadRelations, as_object, as_text, read_relations, scan
 from rules.snapshot import UnreadableFile, read_json, read_snapshot
 from tests.wire_files import GROUP, T0, book, event, market, mirror, tokens
@@ -700,6 +701,19 @@ def test_relations_that_cannot_hold_are_named():
 
     assert result["opportunities"] == []
     assert problems(result) == {"contradictory_relations": 1}
+
+
+def test_relations_that_cannot_be_solved_are_named(monkeypatch):
+    def gives_up(*_, **__):
+        raise SolverFailed("numerical difficulties")
+
+    monkeypatch.setattr("rules.kernel.lp.detect_relations", gives_up)
+    markets, books = singles((0.50, 0.52), (0.40, 0.45))
+
+    result = run([markets], [books], relations=IMPLIES)
+
+    assert result["opportunities"] == []
+    assert problems(result) == {"unsolved": 1}
 
 
 def spent(result) -> Counter[str]:
