@@ -55,7 +55,7 @@ class Engine:
         self.watches: dict[str, Watch] = {}
         self.looks = 0  # depth walks made
         self.unsolved = 0  # looks that the solver gave up on
-        self.refused: list[Contradiction] = []  # relations that no joint outcome satisfies
+        self.refused: list[Contradiction] = []  # of what was related last: cannot hold together
         self._events: dict[str, EventTerms] = {}
         self._terms: dict[str, MarketTerms] = {}  # by market id
         self._held: dict[str, Book] = {}  # by market id
@@ -187,6 +187,7 @@ class Engine:
 
     def _relate(self, members: Sequence[str], *, at: int) -> list[Sighting]:
         """Watch anew what these markets are connected by; all members of a set are given."""
+        self.refused = []
         before = _distinct(watch for each in members for watch in self._related.pop(each, ()))
         active = {(each.rule.code, each.subject): each for each in before if each.active}
         for watch in before:
@@ -206,7 +207,6 @@ class Engine:
 
         listed = (self._connected.get(each) for each in members if each in self._terms)
         made: list[RelatedWatch] = []
-        self.refused = []
         for held in {id(each): each for each in listed if each}.values():
             for rule in self._joint:
                 scoped = [each for each in held if self._in_scope(rule, each)]

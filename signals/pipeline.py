@@ -142,6 +142,7 @@ class Pipeline:
         self.engine.terms_told(event.event_id, at=t)
         seen = self.engine.watch_event(event, self.books.by_market, at=t)
         seen += self.engine.relate_event(event, at=t)
+        self._note_refused(t)
         return self._told(self.episodes.take(seen, at=t))
 
     # --- what the desk itself knows ---------------------------------------------------
@@ -174,9 +175,13 @@ class Pipeline:
 
     def _use_relations(self, frame: Frame) -> list[SignalChange]:
         seen = self.engine.use_relations(house.relations_of(frame.body), at=frame.t)
-        for refused in self.engine.refused:
-            self.problems.note("house", "contradiction", at=frame.t, subject=str(refused)[:200])
+        self._note_refused(frame.t)
         return self._told(self.episodes.take(seen, at=frame.t))
+
+    def _note_refused(self, t: int) -> None:
+        """Count relations that cannot hold together, by themselves or with the terms of now."""
+        for refused in self.engine.refused:
+            self.problems.note("house", "contradiction", at=t, subject=str(refused)[:200])
 
     def _told(self, changes: Iterable[SignalChange]) -> list[SignalChange]:
         told = list(changes)

@@ -152,6 +152,22 @@ def test_relations_that_contradict_each_other_are_named():
     assert market_id(1) in problem.subject
 
 
+def test_relations_that_contradict_new_terms_are_named():
+    """One of them is true and both are equal: not once the venue says that one at most is."""
+    hand = Hand(CROSS)
+    hand.list(plain(1), plain(2))
+    hand.relate(
+        rel("exhaustive", market_id(1), market_id(2)),
+        rel("equivalent", market_id(1), market_id(2)),
+    )
+    assert hand.pipeline.problems.drain() == []
+
+    hand.list(event([market(1), market(2)]))
+
+    (problem,) = hand.pipeline.problems.drain()
+    assert (problem.source, problem.reason) == ("house", "contradiction")
+
+
 def test_a_house_frame_is_no_listing():
     hand = Hand(DUTCH)
 
