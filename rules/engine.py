@@ -64,6 +64,7 @@ class Engine:
         self._endings = Endings()
         self._connected: dict[str, tuple[Relation, ...]] = {}  # by market id
         self._related: dict[str, list[RelatedWatch]] = {}  # by market id
+        self._owed: dict[int, RelatedWatch] = {}  # changed since the last look
         self._waiting: list[RelatedWatch] = []  # still to be looked at in this round
         self.use_rules(rules)
         self._related_by = self._joint  # rules that `_related` is for
@@ -296,8 +297,20 @@ class Engine:
             if isinstance(other, Series):
                 seen += other.look(at)
             elif not other.watch_list and other.due(at):
-                seen.append(self._look_related(other, at=at))
+                if other.can_wait(at):
+                    self._owed[id(other)] = other
+                else:
+                    seen.append(self._look_related(other, at=at))
         return seen
+
+    def catch_up(self, *, at: int) -> list[Sighting]:
+        """Look at what had to wait; call some fifty times a second of frame time."""
+        ready = [each for each in self._owed.values() if at >= each.next_at]
+        for watch in ready:
+            del self._owed[id(watch)]
+        return [
+            self._look_related(each, at=at) for each in ready if not each.released and each.due(at)
+        ]
 
     def look_at(self, watch: Watch, *, at: int) -> list[Sighting]:
         """Walk the depth of one watch for every rule."""

@@ -22,6 +22,8 @@ from rules.rule_kinds import CrossMarketRule, TemporalRule
 from rules.sightings import ActiveRule, Sighting, market_view, unconfirmed
 
 SECOND = 1_000_000_000
+# What pays but cannot be executed may stand for hours in busy books; each look solves an LP.
+PAUSE = SECOND // 10
 
 
 class RelatedWatch:
@@ -32,10 +34,12 @@ class RelatedWatch:
     """
 
     __slots__ = (
+        "_looked_at",
         "active",
         "books",
         "hot",
         "hot_since",
+        "next_at",
         "related",
         "released",
         "rule",
@@ -57,6 +61,8 @@ class RelatedWatch:
         self.active = False  # the last look found something
         self.hot = False  # every change of its books is to be looked at
         self.released = False
+        self.next_at = 0  # unix ns: until then only another touch is worth a look
+        self._looked_at: list[Touch] = []  # the touches at the last look
         self.hot_since = 0  # unix ns; 0 while the touch leaves no room for a gain
         self.unsolved = False  # the solver gave up on the last look: nothing is known
 
@@ -75,6 +81,10 @@ class RelatedWatch:
         self._heat(could_pay)
         return could_pay or self.active
 
+    def can_wait(self, at: int) -> bool:
+        """Say whether only the depth changed since a look that found nothing to execute."""
+        return at < self.next_at and self._touches() == self._looked_at
+
     def look(self, at: int, *, is_confirmed: Callable[[Iterable[str], int], bool]) -> Sighting:
         """Look at the depth; nothing found can be executed unless its events are confirmed."""
         finding = self._found(at) if self.hot_since else None
@@ -82,6 +92,9 @@ class RelatedWatch:
             finding = unconfirmed(finding)
         self.active = finding is not None
         self._heat(bool(self.hot_since))
+        self._looked_at = self._touches()
+        executable = finding is not None and finding.verdict == "EXECUTABLE"
+        self.next_at = 0 if executable else at + PAUSE
         found = () if finding is None else (finding,)
         return Sighting(self.rule, self.subject, found, self._why_not())
 

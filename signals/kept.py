@@ -37,6 +37,7 @@ from signals.pipeline import Pipeline, Step
 log = logging.getLogger(__name__)
 
 SPAN_SECONDS = 900.0
+FINISH_SECONDS = 10.0  # for what is still to be written at the end
 FLUSH_SECONDS = 5.0  # a process that is killed loses this much of what it kept
 RETRY_SECONDS = 60.0  # before a folder that could not be written to is tried again
 CHUNK = 2_000  # frames handed to the thread at a time
@@ -354,7 +355,7 @@ class _Scribe(threading.Thread):
 
     def finish(self) -> None:
         self._queue.put(None)
-        self.join()
+        self.join(FINISH_SECONDS)
 
     def run(self) -> None:
         while True:
@@ -369,7 +370,7 @@ class _Scribe(threading.Thread):
 
     def _do(self, item: _Begin | list[Frame] | _Page) -> None:
         if isinstance(item, _Page):
-            item.pack()
+            self._guarded(item.pack)
         elif isinstance(item, _Begin):
             self._guarded(lambda: self._begin(item))
         else:
@@ -378,11 +379,11 @@ class _Scribe(threading.Thread):
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except OSError as error:
+        except Exception:  # a thread that is dead would fill the memory with frames
             self.failures += 1
             self._new_at = time.monotonic() + RETRY_SECONDS
             self._writer = None  # what was written before stays readable
-            log.error("kept.failed folder=%s error=%s", self._keeping.folder, error)
+            log.exception("kept.failed folder=%s", self._keeping.folder)
 
     def _begin(self, begin: _Begin) -> None:
         whole = self._writer is not None or begin.span.number == 1

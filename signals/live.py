@@ -139,9 +139,15 @@ class Live:
             await self._ask_house()
 
     async def _ask_house(self) -> None:
-        if self._house is not None:
-            for req, body in await asyncio.to_thread(self._house.news):
-                self.take(Frame(self.clock.now(), "gamma", body, None, req))
+        if self._house is None:
+            return
+        try:
+            news = await asyncio.to_thread(self._house.news)
+        except Exception:  # whatever it is: what was told last goes on
+            log.exception("house.failed")
+            return
+        for req, body in news:
+            self.take(Frame(self.clock.now(), "gamma", body, None, req))
 
     def _store(self, step: Step, *, page: bytes | None = None) -> None:
         if self.writer is None:

@@ -83,10 +83,11 @@ class Pipeline:
         self.books.prove_some()
         if frame.ch == "ws" and frame.req is None:
             self.books.look_for_unknown_fields(frame.body, frame.t)
-        if frame.t < self._sweep_at or not self.engine.sweeps:
-            return []
-        self._sweep_at = frame.t + SWEEP_EVERY_NS
-        return self._told(self.episodes.take(self.engine.sweep(at=frame.t), at=frame.t))
+        seen = self.engine.catch_up(at=frame.t)
+        if frame.t >= self._sweep_at and self.engine.sweeps:
+            self._sweep_at = frame.t + SWEEP_EVERY_NS
+            seen += self.engine.sweep(at=frame.t)
+        return self._told(self.episodes.take(seen, at=frame.t))
 
     def settle(self) -> list[SignalChange]:
         """Say what waits to be told, as when nothing more is to come for a while."""

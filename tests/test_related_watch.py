@@ -56,6 +56,23 @@ def test_an_approved_implication_that_pays_is_found_with_its_legs_and_rises():
     assert hand.told(at=True) == [("opened", "P2", 0), ("updated", "P1", 250)]
 
 
+def test_depth_that_moves_under_what_is_too_thin_is_looked_at_ten_times_a_second():
+    hand = related(IMPLIES)
+    hand.show(1, 0.60, 0.65, sizes=(1, 1))
+    hand.show(2, 0.45, 0.50, sizes=(1, 1))  # 0.10 USD: under what the rule asks for
+    looks = hand.pipeline.engine.looks
+
+    for number in range(60):
+        hand.wait(5)
+        hand.show(2, 0.45, 0.50, sizes=(1, 2 + number % 3))
+
+    assert 2 <= hand.pipeline.engine.looks - looks <= 4
+    hand.show(1, 0.60, 0.65, sizes=(100, 100))
+    hand.show(2, 0.45, 0.50, sizes=(100, 100))
+    hand.sweep(2)
+    assert [change.level for change in hand.changes][-1] == "P1"
+
+
 def test_what_pays_no_more_closes():
     hand = related(IMPLIES)
     show_gain(hand)
