@@ -6,6 +6,7 @@ import html
 import re
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,6 +230,19 @@ def test_a_relation_without_offers_says_so(viewer: Client) -> None:
     relation_cast.proposed(relation_cast.two_deals())
 
     assert "Too few of its markets have an offer" in text_of(viewer.get("/markets/101/"))
+
+
+def test_a_relation_that_the_solver_gives_up_on_says_so(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(related_pair("0.55", "0.45"))
+    gives_up = SimpleNamespace(x=None, message="numerical difficulties")
+    monkeypatch.setattr("rules.kernel.program.milp", lambda *_, **__: gives_up)
+
+    for address in ("/markets/101/", "/events/2/"):
+        page = text_of(viewer.get(address))
+        assert "What it pays could not be worked out at these prices" in page
+        assert "Equivalent pair" not in page
 
 
 def test_only_who_may_see_relations_is_shown_the_way_there(client: Client, viewer: Client) -> None:

@@ -16,6 +16,7 @@ from mpx_site.portal.whynot import Basket, Touch
 from rules.kernel.cross import detect_related, near_miss, related_sets
 from rules.kernel.finding import Limits, MarketView
 from rules.kernel.known import Contradiction
+from rules.kernel.program import SolverFailed
 from rules.kernel.relations import Relation as Known
 
 MOST = 12  # relations on one page
@@ -34,13 +35,15 @@ class CrossSet:
     """A relation and how far its markets are from paying together.
 
     `basket` is None where too few of them have an offer; `contradicted` says that
-    what is known of the markets leaves no outcome possible.
+    what is known of the markets leaves no outcome possible, `unsolved` that the
+    solver gave up at these prices.
     """
 
     relation: Relation
     members: tuple[Member, ...]
     basket: Basket | None
     contradicted: bool
+    unsolved: bool
 
     @property
     def approved(self) -> bool:
@@ -65,9 +68,13 @@ def _cross(relation: Relation, *, at: datetime, limits: Limits) -> CrossSet:
     markets = {each.market_id: each.market for each in listed if whynot.is_named(each.market)}
     views = {pk: whynot.view_of(market) for pk, market in markets.items()}
     refused: list[Contradiction] = []
-    basket = _basket(_known(relation, listed), views, markets, refused, at=at, limits=limits)
+    basket, unsolved = None, False
+    try:
+        basket = _basket(_known(relation, listed), views, markets, refused, at=at, limits=limits)
+    except SolverFailed:
+        unsolved = True
     members = tuple(Member(each.market, _touch(each)) for each in listed)
-    return CrossSet(relation, members, basket, bool(refused))
+    return CrossSet(relation, members, basket, bool(refused), unsolved)
 
 
 def _known(relation: Relation, members: Sequence[RelationMember]) -> tuple[Known, ...]:
@@ -92,7 +99,7 @@ def _basket(
     at: datetime,
     limits: Limits,
 ) -> Basket | None:
-    """Return what pays, or else what comes closest."""
+    """Return what pays, or else what comes closest; raise `SolverFailed`."""
     terms = {pk: view.terms for pk, view in views.items()}
     held = tuple(views.values())
     sets = related_sets(known, terms, refused=refused)
