@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from execution import intents
+from execution import intents, positions
 from execution.models import OrderIntent
+from markets.models import Market
+from mpx_site.portal import positions_views
 from risk import breakers, killswitch, limits
 from risk.models import Breaker, KillSwitch, PolicyChange
 from signals.models import Signal
@@ -672,6 +676,45 @@ def test_positions_show_cost_mark_and_when_the_money_is_back(dana: User, avi: Us
     assert "can lose $0.00 of $400.00 allowed" in page
     assert "no bid" not in page
     assert re.search(r"Unrealised -\$\d+\.\d\d at the bids", page)
+
+
+def settled(dana: User, avi: User) -> None:
+    """Three outcomes that the venue has paid out, one after the other, and three still held."""
+    for event_id, key in (("7", "a" * 32), ("8", "b" * 32)):
+        view, signal = basket(event_id=event_id, key=key)
+        venue = Venue([view]).watched()
+        cast.quote(view, at=venue.now)
+        approved(signal, dana, avi, at=venue.now)
+        venue.fill()
+    for market_id, payout in (("801", 0), ("800", 1), ("802", 0)):
+        Market.objects.filter(pk=market_id).update(payout=payout, state="RESOLVED")
+        positions.settle_resolved(at=venue.now)
+
+
+def test_closed_positions_come_last_first_and_say_how_many_are_left_out(
+    dana: User, avi: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(positions_views, "MOST_CLOSED", 2)
+    settled(dana, avi)
+
+    page = Visitor(dana).get("/positions/")
+    closed = page.partition("sold, merged, converted or settled")[2]
+
+    assert closed.index("Outcome 2") < closed.index("Outcome 0")
+    assert "Outcome 1" not in closed
+    assert "1 closed before is not shown; the totals count it." in closed
+
+
+def test_positions_are_read_twice_and_add_up_to_the_totals(dana: User, avi: User) -> None:
+    settled(dana, avi)
+
+    with CaptureQueriesContext(connection) as asked:
+        page = positions_views.page()
+
+    folds = [each for each in asked.captured_queries if '"shares", "execution_' in each["sql"]]
+    assert len(folds) == 2
+    assert page.totals == positions.totals()
+    assert page.totals.realised > 0 and page.totals.locked > 0
 
 
 # --- races ---------------------------------------------------------------------------
