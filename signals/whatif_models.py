@@ -92,6 +92,9 @@ class WhatIfRun(models.Model):
             models.Index(fields=["state", "asked_at"], name="whatif_queue"),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="RUNNING"), name="whatif_one_runs"
+            ),
             models.CheckConstraint(
                 condition=Q(hours__isnull=True) ^ Q(recording=""), name="whatif_over_one_thing"
             ),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.utils import timezone
 
 from markets.connections import drop_dead_connections
@@ -198,11 +198,17 @@ def claim(*, at: datetime) -> WhatIfRun | None:
     """Take up the next one, unless one is running; None if there is nothing to do."""
     if WhatIfRun.objects.running().exists():
         return None
-    for run in WhatIfRun.objects.waiting():
-        waiting = WhatIfRun.objects.filter(pk=run.pk, state=WhatIfRun.State.WAITING)
-        if waiting.update(state=WhatIfRun.State.RUNNING, started_at=at, beat_at=at):
-            return run
-    return None
+    try:
+        return next((run for run in WhatIfRun.objects.waiting() if _start(run, at=at)), None)
+    except IntegrityError:  # somebody else has started one since
+        return None
+
+
+def _start(run: WhatIfRun, *, at: datetime) -> bool:
+    """Mark one as running; False if it waits no more. Raises `IntegrityError` if another runs."""
+    waiting = WhatIfRun.objects.filter(pk=run.pk, state=WhatIfRun.State.WAITING)
+    with transaction.atomic():
+        return bool(waiting.update(state=WhatIfRun.State.RUNNING, started_at=at, beat_at=at))
 
 
 def run(run_id: int, *, kept_folder: Path, recordings_folder: Path) -> None:

@@ -16,7 +16,7 @@ from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command, get_commands
 from django.core.management.base import CommandError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
@@ -28,7 +28,7 @@ from rules.models import Rule, RuleVersion
 from signals import tasks, whatif_runs
 from signals.kept import Span
 from signals.models import Signal
-from signals.whatif_models import SILENT, WhatIfRun
+from signals.whatif_models import SILENT, WhatIfQuerySet, WhatIfRun
 from signals.whatif_runs import CannotRun, TooManyWaiting
 from tests.live_cast import SHIPPED, simulated
 from tests.servers import ROOT, settings_for
@@ -229,6 +229,36 @@ def test_one_runs_at_a_time_in_the_order_of_asking(rule):
 
     whatif_runs.cancel(first.pk, at=AT)
     assert whatif_runs.claim(at=AT) == second
+
+
+def test_two_that_look_at_once_start_one(rule, monkeypatch):
+    """The second worker looked before the first had started anything."""
+    asked(rule), asked(rule, at=AT + timedelta(seconds=1))
+    assert whatif_runs.claim(at=AT)
+    monkeypatch.setattr(WhatIfQuerySet, "running", WhatIfQuerySet.none)
+
+    assert whatif_runs.claim(at=AT) is None
+
+    states = WhatIfRun.objects.order_by("id").values_list("state", flat=True)
+    assert list(states) == ["RUNNING", "WAITING"]
+
+
+def test_of_those_that_ran_at_once_the_first_goes_on(rule):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX whatif_one_runs")
+    first, second = asked(rule), asked(rule)
+    for minutes, run in enumerate((first, second)):
+        started_at = AT + timedelta(minutes=minutes)
+        WhatIfRun.objects.filter(pk=run.pk).update(state="RUNNING", started_at=started_at)
+
+    import_module("signals.migrations.0003_one_what_if_runs").end_surplus(apps)
+
+    first.refresh_from_db(), second.refresh_from_db()
+    assert first.state == "RUNNING"
+    assert (second.state, second.reason) == (
+        "FAILED",
+        "Another ran at the same time. Ask again.",
+    )
 
 
 def test_too_many_questions_are_refused(rule):
