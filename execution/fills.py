@@ -484,12 +484,13 @@ def _settle(intent: OrderIntent, *, at: datetime) -> None:
 
 
 def _finish(intent: OrderIntent, *, at: datetime) -> None:
-    """Close an order whose legs are all done: filled if a basket that pays is kept."""
+    """Close an order whose legs are all done: filled if a basket that pays, or a bet, is kept."""
     legs = list(intent.legs.order_by("number"))
     plan = intent.typed_plan
-    locked = plan.payoff_of([leg.filled - leg.unwound - _stuck(leg) for leg in legs])
+    kept = [leg.filled - leg.unwound - _stuck(leg) for leg in legs]
+    locked = plan.payoff_of(kept)
     money = _money(intent, legs)
-    status = Status.FILLED if locked else Status.FAILED
+    status = Status.FILLED if locked or (plan.bet and any(kept)) else Status.FAILED
     if not any(leg.filled for leg in legs) and intent.stopped_by:
         status = Status.CANCELLED
     why = intent.reason or ("" if status == Status.FILLED else _why_failed(legs))

@@ -18,10 +18,11 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from execution import fills
+from execution import fills, positions
 from execution.idempotency import once
 from execution.models import IntentEvent, IntentLeg, OrderIntent
 from execution.plans import (
+    ADVICE,
     Basis,
     Change,
     NoPlan,
@@ -526,15 +527,18 @@ def _planned(
 ) -> tuple[Plan | None, Verdict]:
     """Plan a signal on the books of now and judge the plan."""
     basis = basis_of_signal(signal)
+    if basis.bet is not None:
+        basis = basis.beside(positions.held_of(basis.legs[0].token_id))
     money = bounds.order_notional if capital is None else min(capital, bounds.order_notional)
     sights = sights_of([leg.token_id for leg in basis.legs], depth_share=bounds.depth_share, at=at)
     plan = make_plan(basis, sights, capital=money, slippage_bps=bounds.slippage_bps, at=at)
     if isinstance(plan, NoPlan):
-        return None, Verdict((executable(ok=False, found=plan.text),))
-    found = f"{plan.profit:.2f} USD, {plan.edge_bps} bps"
+        return None, Verdict(
+            (executable(ok=False, found=plan.text, advice=ADVICE.get(plan.reasons[0], "")),)
+        )
     legs = legs_now(plan, sights)
     now = situation(plan, signal, legs, kill=kill, at=at)
-    return plan, Verdict((executable(ok=True, found=found),)) + judge("suggest", now, bounds)
+    return plan, Verdict((executable(ok=True, found=plan.found),)) + judge("suggest", now, bounds)
 
 
 def _judged(

@@ -16,10 +16,11 @@ from django.db.models import Count, F, Q
 
 from alerts import journal
 from alerts.models import AuditEntry, OutboxEntry
+from execution.bets import BETS
 from execution.holdings import Oversold
 from execution.matching import price_units, size_units
 from execution.models import Fill, IntentEvent, IntentLeg, LiveBook, OrderIntent, PositionEntry
-from execution.plans import PlannedLeg
+from execution.plans import Plan, PlannedLeg
 from execution.positions import holdings
 from markets.models import Quote
 from signals.models import Signal
@@ -76,10 +77,21 @@ def _plans(at: datetime) -> Iterator[Broken]:
         payoff = plan.payoff_of([leg.size for leg in plan.legs])
         if payoff < plan.min_payoff:
             yield Broken("plan_payoff", subject, f"pays {payoff}, states {plan.min_payoff}")
-        if plan.min_payoff <= plan.cost:
+        if plan.kind in BETS:
+            yield from _bet(plan, subject)
+        elif plan.min_payoff <= plan.cost:
             yield Broken("plan_payoff", subject, f"pays {plan.min_payoff}, costs {plan.cost}")
         if sum((leg.max_cost for leg in plan.legs), Decimal(0)) != plan.notional:
             yield Broken("plan_cost", subject, "legs do not add up to the notional")
+
+
+def _bet(plan: Plan, subject: str) -> Iterator[Broken]:
+    """Ask of a bet: one leg within its rule's size, worth it on average, lost as a whole."""
+    if len(plan.legs) != 1 or plan.legs[0].size > plan.legs[0].basis_size:
+        yield Broken("plan_bet", subject, "it is more than its rule would bet")
+    if plan.min_payoff or plan.worst_loss != plan.notional or (plan.expected_gain or 0) <= 0:
+        told = f"{plan.worst_loss} of {plan.notional} lost, {plan.expected_gain} expected"
+        yield Broken("plan_bet", subject, told)
 
 
 def _caps(at: datetime) -> Iterator[Broken]:

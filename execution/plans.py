@@ -4,6 +4,7 @@ All legs are sized in shares by the kernel, on the books as they are now, within
 the policy's capital. A limit is the dearest level that the walk took, never
 further above the touch than the slippage allows. The walk takes a level only
 while the basket still pays, so a basket that fills within its limits cannot lose.
+A bet is one leg, at most as large as its rule sizes it; all of its cost can be lost.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
+from execution.bets import BETS, Bet, bet_of
 from execution.matching import MAX_LEVELS, price_units, reach, size_units
 from markets.fills import (
     FEE_STEP,
     FREE,
+    PRICE_ONE,
     SIZE_ONE,
     Ladder,
     buy,
@@ -36,22 +39,32 @@ from rules.kernel.finding import Leg, MarketView, usd
 from rules.kernel.plans import Offer, annualised, gates_of, offer, price_plan
 from rules.kernel.walks import walk_equal, walk_unequal
 
-Structure = Literal["equal", "unequal", "fixed"]
+Structure = Literal["equal", "unequal", "fixed", "bet"]
 _EQUAL = frozenset({"binary", "yes_basket", "exhaustive"})
 _UNEQUAL = frozenset({"no_basket", "exclusive"})
 _BPS = Decimal("0.01")
 _TRIES = 12
 
 NO_PLAN = {
-    "not_certain": "it is an observation: nothing here is certain to pay",
+    "not_certain": "it is a direction, not an order: nothing here is certain to pay",
+    "insufficient_data": "it is a bet with too little history to size it",
+    "other_band": "it is a bet whose price is not the one that its history was asked about",
+    "held": "it is a bet, and as much is held as its rule would bet",
     "edge_gone": "it does not pay any more at the live books",
-    "one_sided": "a leg has no offer within the slippage",
+    "one_sided": "a leg has no offer within its limit or the slippage",
     "book_not_fresh": "a leg's book is not fresh",
     "min_size": "a leg would be under the market's minimum",
     "not_tradable": "a market does not take orders",
     "unknown_fee": "a market's fee is not known",
     "no_book": "no live book is kept for a leg",
     "no_capital": "there is no capital left for it",
+}
+
+# What to do about what does not pass by waiting for the market.
+ADVICE = {
+    "not_certain": "Look at its market and judge yourself; the desk buys baskets and sized bets.",
+    "insufficient_data": "Leave it; history grows with every market that resolves.",
+    "held": "Leave it until it resolves.",
 }
 
 
@@ -67,7 +80,10 @@ class BasisLeg:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a plan is made for: a signal's finding. `payoff` in 1e-6 USD at the legs' sizes."""
+    """What a plan is made for: a signal's finding.
+
+    `payoff` in 1e-6 USD at the legs' sizes; of a `bet` it is what it returns on average.
+    """
 
     signal_key: str
     rule: str
@@ -78,6 +94,24 @@ class Basis:
     worst_state: str
     payoff: int
     legs: tuple[BasisLeg, ...]
+    bet: Bet | None = None
+    blocked_by: tuple[str, ...] = ()
+
+    @property
+    def refusal(self) -> tuple[str, ...]:
+        """Return why no order is made of it on any book, as keys of `NO_PLAN`; empty if one is."""
+        if self.bet is not None:
+            return () if self.legs[0].size else ("held",)
+        if self.kind in BETS and self.blocked_by:
+            return self.blocked_by
+        return () if self.payoff > 0 and len(self.legs) > 1 else ("not_certain",)
+
+    def beside(self, held: Decimal) -> Basis:
+        """Return a bet less what is held of its outcome already (shares)."""
+        leg = self.legs[0]
+        left = max(leg.size - size_units(held), 0)
+        payoff = self.payoff * left // leg.size
+        return replace(self, payoff=payoff, legs=(replace(leg, size=left),))
 
     @property
     def structure(self) -> Structure:
@@ -86,6 +120,8 @@ class Basis:
         Legs of equal size that pay their size stay so at any common size. Where
         only the proportions are known to pay, they are kept.
         """
+        if self.bet is not None:
+            return "bet"
         if self.kind in _EQUAL:
             return "equal"
         if self.kind in _UNEQUAL:
@@ -96,6 +132,7 @@ class Basis:
 
 def basis_of(*, signal_key: str, rule: str, payload: Mapping[str, Any]) -> Basis:
     """Read a signal's payload, which is a finding as `Finding.explained` wrote it."""
+    bet, sure = bet_of(payload), Decimal(payload["min_payoff"])
     return Basis(
         signal_key=signal_key,
         rule=rule,
@@ -104,13 +141,15 @@ def basis_of(*, signal_key: str, rule: str, payload: Mapping[str, Any]) -> Basis
         instant=bool(payload["instant"]),
         conditions=tuple(payload["conditions"]),
         worst_state=str(payload["certificate"]["worst_state"]),
-        payoff=size_units(Decimal(payload["min_payoff"])),
+        payoff=size_units(bet.worth * Decimal(payload["legs"][0]["size"]) if bet else sure),
         legs=tuple(
             BasisLeg(
                 leg["token_id"], leg["market_id"], leg["outcome"], size_units(Decimal(leg["size"]))
             )
             for leg in payload["legs"]
         ),
+        bet=bet,
+        blocked_by=tuple(payload["blocked_by"]),
     )
 
 
@@ -189,7 +228,7 @@ class Plan:
 
     `notional` is the most it can cost. `worst_loss` is what is lost if only the
     legs fill that the worst state does not pay. `bound_by` names what keeps it
-    from being larger.
+    from being larger. `expected_gain` is what a bet earns on average; None of a basket.
     """
 
     signal_key: str
@@ -210,6 +249,8 @@ class Plan:
     conditions: tuple[str, ...]
     bound_by: Literal["capital", "depth"]
     basis_payoff: Decimal
+    bet: Bet | None = None
+    expected_gain: Decimal | None = None
 
     @property
     def profit(self) -> Decimal:
@@ -260,10 +301,21 @@ class Plan:
             "conditions": list(self.conditions),
             "bound_by": self.bound_by,
             "basis_payoff": usd(self.basis_payoff),
+            "bet": dict(self.bet.facts) if self.bet else None,
+            "expected_gain": None if self.expected_gain is None else usd(self.expected_gain),
         }
+
+    @property
+    def found(self) -> str:
+        """Say what there is in it, for the check that it can be executed."""
+        if self.expected_gain is None:
+            return f"{self.profit:.2f} USD, {self.edge_bps} bps"
+        return f"a bet: {self.notional:.2f} USD can be lost, {self.expected_gain:.2f} USD expected"
 
     def payoff_of(self, sizes: Sequence[Decimal]) -> Decimal:
         """Return the worst payoff of these sizes of the legs, in their order."""
+        if self.bet:
+            return Decimal(0)
         units = [size_units(size) for size in sizes]
         basis = [size_units(leg.basis_size) for leg in self.legs]
         return shares(_payoff(self.structure, basis, size_units(self.basis_payoff))(units))
@@ -271,7 +323,7 @@ class Plan:
 
 def read_plan(row: Mapping[str, Any]) -> Plan:
     """Return a stored plan as it was."""
-    yearly = row["annualised_pct"]
+    yearly, facts, gain = row["annualised_pct"], row.get("bet"), row.get("expected_gain")
     return Plan(
         signal_key=row["signal"],
         rule=row["rule"],
@@ -291,6 +343,8 @@ def read_plan(row: Mapping[str, Any]) -> Plan:
         conditions=tuple(row["conditions"]),
         bound_by=row["bound_by"],
         basis_payoff=Decimal(row["basis_payoff"]),
+        bet=None if facts is None else Bet(facts),
+        expected_gain=None if gain is None else Decimal(gain),
     )
 
 
@@ -342,19 +396,20 @@ def make_plan(
 
     `capital` bounds the most that the plan can cost (USD).
     """
-    if basis.payoff <= 0 or len(basis.legs) < 2:
-        return NoPlan(("not_certain",))
+    if basis.refusal:
+        return NoPlan(basis.refusal)
     if capital <= 0:
         return NoPlan(("no_capital",))
     seen = [sights.get(leg.token_id) for leg in basis.legs]
     held = [each for each in seen if each is not None]
     if len(held) < len(seen):
         return NoPlan(("no_book",))
-    wanted = [_Wanted(leg, sight, _offer(sight, slippage_bps)) for leg, sight in
+    limit = price_units(Decimal(basis.bet.facts["limit"])) if basis.bet else PRICE_ONE
+    wanted = [_Wanted(leg, sight, _offer(sight, slippage_bps, limit)) for leg, sight in
               zip(basis.legs, held, strict=True)]  # fmt: skip
     if basis.structure == "unequal":
         wanted = [each for each in wanted if each.offer.ladder and not each.offer.gates]
-    reasons = _obstacles(wanted)
+    reasons = _obstacles(basis, wanted)
     if reasons:
         return NoPlan(reasons)
     return _within(basis, wanted, capital=capital, at=at)
@@ -367,11 +422,12 @@ class _Wanted:
     offer: Offer
 
 
-def _offer(sight: Sight, slippage_bps: int) -> Offer:
-    """Return what may be bought of an outcome: no level beyond the slippage."""
+def _offer(sight: Sight, slippage_bps: int, limit: int) -> Offer:
+    """Return what may be bought of an outcome: no level beyond the slippage or a limit."""
     terms, ladder = sight.terms, sight.ladder
     if ladder:
         highest = reach(ladder[0][0], slippage_bps=slippage_bps, tick=terms.tick)
+        highest = min(highest, limit)
         ladder = tuple(level for level in ladder if level[0] <= highest)[:MAX_LEVELS]
     problems = () if sight.book_state == "fresh" else ("book_not_fresh",)
     asks = (ladder, ()) if sight.outcome == 0 else ((), ladder)
@@ -379,9 +435,12 @@ def _offer(sight: Sight, slippage_bps: int) -> Offer:
     return offer(view, sight.outcome, gates_of(view))
 
 
-def _obstacles(wanted: Sequence[_Wanted]) -> tuple[str, ...]:
+def _obstacles(basis: Basis, wanted: Sequence[_Wanted]) -> tuple[str, ...]:
     found = {gate for each in wanted for gate in each.offer.gates}
-    if len(wanted) < 2 or any(not each.offer.ladder for each in wanted):
+    touch = wanted[0].sight.ladder[:1] if wanted else ()
+    if basis.bet and touch and not basis.bet.covers(touch[0][0]):
+        return ("other_band",)
+    if len(wanted) < min(2, len(basis.legs)) or any(not each.offer.ladder for each in wanted):
         found.add("one_sided")
     return tuple(sorted(found))
 
@@ -477,6 +536,7 @@ def _written(basis: Basis, wanted: Sequence[_Wanted], drawn: kernel.Plan, *, at:
     notional = sum((leg.max_cost for leg in legs), Decimal(0))
     worst_loss, worst_case = _worst_partial(basis.structure, legs)
     ends = [each.sight.terms.end_at for each in kept]
+    lost = kernel.state_text(kept[0].sight.terms, 1 - kept[0].sight.outcome)
     edge = drawn.profit / drawn.cost
     return Plan(
         signal_key=basis.signal_key,
@@ -488,15 +548,17 @@ def _written(basis: Basis, wanted: Sequence[_Wanted], drawn: kernel.Plan, *, at:
         cost=drawn.cost,
         fees=drawn.fees,
         notional=notional,
-        min_payoff=drawn.payoff,
+        min_payoff=Decimal(0) if basis.bet else drawn.payoff,
         worst_loss=worst_loss,
         worst_case=worst_case,
-        worst_state=basis.worst_state,
+        worst_state=lost if basis.bet else basis.worst_state,
         instant=basis.instant,
         annualised_pct=None if basis.instant else annualised(edge, ends, at=at),
         conditions=basis.conditions,
         bound_by="depth",
         basis_payoff=shares(basis.payoff),
+        bet=basis.bet,
+        expected_gain=drawn.profit if basis.bet else None,
     )
 
 
@@ -546,6 +608,8 @@ def _worst_partial(structure: Structure, legs: Sequence[PlannedLeg]) -> tuple[De
     if structure == "unequal":
         most = max(legs, key=lambda leg: (costs[leg.label], -leg.number))
         return most.max_cost, f"only {most.label} fills, and it loses"
+    if structure == "bet":
+        return total, f"{legs[0].label} does not come true"
     return total, "some legs fill and none of them pays"
 
 
@@ -608,8 +672,8 @@ def leg_now(leg: PlannedLeg, sight: Sight) -> LegNow:
 
 
 def slippage_bps(planned: Decimal, now: Decimal) -> Decimal:
-    """Return how much dearer the same shares are than planned; 0 when they are cheaper."""
-    return max((now / planned - 1) * 10_000, Decimal(0)).quantize(_BPS)
+    """Return how much dearer the same shares are than planned; under 0 when they are cheaper."""
+    return ((now / planned - 1) * 10_000).quantize(_BPS)
 
 
 # --- what is kept of a basket that filled only in part -------------------------------
@@ -629,7 +693,7 @@ def excess(
         top = _layer_that_pays(got, paid)
         keep = {number: min(size, top) for number, size in got.items()}
     else:
-        keep = _same_share(plan, got)
+        keep = got if plan.bet else _same_share(plan, got)
     return {number: shares(size - keep[number]) for number, size in got.items()}
 
 

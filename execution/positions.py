@@ -134,6 +134,12 @@ def holdings(entries: QuerySet[PositionEntry]) -> dict[str, Holding]:
     return fold(Movement(*row) for row in rows)
 
 
+def held_of(token_id: str) -> Decimal:
+    """Return the shares of an outcome that are held, whatever for."""
+    held = holdings(PositionEntry.objects.filter(token_id=token_id).order_by("id"))
+    return held[token_id].shares if held else ZERO
+
+
 # --- exposure ------------------------------------------------------------------------
 
 

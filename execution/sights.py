@@ -159,7 +159,7 @@ def situation(
     """Gather everything that a verdict on a plan is decided on."""
     return Situation(
         at=at,
-        order=Order(plan.notional, plan.instant, plan.annualised_pct, tuple(legs)),
+        order=Order(plan.notional, plan.instant, plan.annualised_pct, tuple(legs), bool(plan.bet)),
         use=use_of(plan, at=at, without=intent),
         kill=kill,
         breakers=breakers.views(

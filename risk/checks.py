@@ -164,7 +164,7 @@ class Leg:
     """What is known of one leg's market and book at the moment of judgement.
 
     None means not known. `slippage_bps` compares today's cost of the planned size
-    with the plan's; `missing` is what the book lacks within the limit (shares).
+    with the plan's (under 0: cheaper); `missing` is what the book lacks within the limit (shares).
     """
 
     label: str
@@ -185,6 +185,7 @@ class Order:
     instant: bool
     annualised_pct: Decimal | None
     legs: tuple[Leg, ...]
+    bet: bool = False  # its return is expected, not certain
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +278,11 @@ def reason_given(reason: str) -> Check:
     return Check("REASON", ok, "a reason in words", "given" if ok else "none", advice)
 
 
-def executable(*, ok: bool, found: str) -> Check:
-    advice = "" if ok else "Wait for the market to offer it again, or leave it."
-    return Check("EXECUTABLE", ok, "pays after fees at the depth shown", found, advice)
+def executable(*, ok: bool, found: str, advice: str = "") -> Check:
+    """Check that there is something to buy; without advice the market may offer it again."""
+    todo = advice or "Wait for the market to offer it again, or leave it."
+    limit = "pays after fees at the depth shown, or a bet that its history supports"
+    return Check("EXECUTABLE", ok, limit, found, "" if ok else todo)
 
 
 # --- switches ------------------------------------------------------------------------
@@ -403,7 +406,8 @@ def _event_exposure(now: Situation, bounds: Bounds) -> Check:
         return Check("EVENT_EXPOSURE", True, money(limit), said)
     room = max(limit - worst.held, Decimal(0))
     most = money(room, ROUND_FLOOR)
-    advice = f"Lower the order so that it can lose at most {most} if legs stay open."
+    when = "" if now.order.bet else " if legs stay open"
+    advice = f"Lower the order so that it can lose at most {most}{when}."
     return Check("EVENT_EXPOSURE", False, money(limit), said, advice)
 
 
@@ -466,10 +470,16 @@ def _slippage(now: Situation, bounds: Bounds) -> Check:
     if len(known) < len(now.order.legs) or not known:
         advice = "The book cannot fill the size at any price. Make a new plan if it still pays."
         return Check("SLIPPAGE", False, limit, UNKNOWN, advice)
-    worst = max(known, key=lambda leg: leg.slippage_bps or Decimal(0))
-    ok = (worst.slippage_bps or Decimal(0)) <= bounds.slippage_bps
+    moved = [(_moved(leg.slippage_bps or Decimal(0), now.order), leg.label) for leg in known]
+    value, label = max(moved, key=lambda each: each[0])
+    ok = value <= bounds.slippage_bps
     advice = "" if ok else "Prices moved since the plan. Make a new plan if it still pays."
-    return Check("SLIPPAGE", ok, limit, f"{worst.slippage_bps:.1f} bps ({worst.label})", advice)
+    return Check("SLIPPAGE", ok, limit, f"{value:.1f} bps ({label})", advice)
+
+
+def _moved(slippage: Decimal, order: Order) -> Decimal:
+    """Return what counts of a move: a basket may get cheaper, of a bet that is news."""
+    return abs(slippage) if order.bet else max(slippage, Decimal(0))
 
 
 def _min_return(now: Situation, bounds: Bounds) -> Check:
@@ -483,7 +493,8 @@ def _min_return(now: Situation, bounds: Bounds) -> Check:
         return Check("MIN_RETURN", ok, limit, UNKNOWN, advice)
     ok = value >= bounds.min_annualised_pct
     advice = "" if ok else "The money would be locked too long for this profit. Leave it."
-    return Check("MIN_RETURN", ok, limit, f"{value:.2f} % a year", advice)
+    told = f"{value:.2f} % a year" + (" expected" if now.order.bet else "")
+    return Check("MIN_RETURN", ok, limit, told, advice)
 
 
 def _of_legs(

@@ -296,7 +296,7 @@ def test_observation_is_no_order_and_the_refusal_says_so(dana, signal) -> None:
     told = refusal(dana.post("/api/v1/intents", {"signal": signal.key}, key="k"), 409, "executable")
 
     assert seen["plan"] is None
-    assert "nothing here is certain to pay" in told["detail"]
+    assert "a direction, not an order" in told["detail"]
 
 
 # --- roles ---------------------------------------------------------------------------
