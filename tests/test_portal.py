@@ -17,6 +17,7 @@ from django.utils import timezone
 from alerts.models import AuditEntry, FeedEntry, Heartbeat
 from markets.models import Event, Market
 from mpx_site.portal import urls
+from rules.kernel.spike import Spike, spike_finding
 from rules.load import switch
 from rules.models import Rule
 from signals.models import Signal
@@ -366,6 +367,27 @@ def test_signal_page_says_when_the_lines_do_not_add_up(viewer: Client) -> None:
     signal.save(update_fields=["payload"])
 
     assert "the lines do not add up" in text_of(viewer.get(f"/signals/{signal.key}/"))
+
+
+def test_signal_page_tells_what_was_seen_where_nothing_is_sure_to_be_paid(viewer: Client) -> None:
+    view = cast.view_of(0.30, 0.30, 0.30)
+    cast.list_event(view)
+    terms = view.markets[0].terms
+    jump = Spike(
+        at=10**9, since=0, before=8000, after=10000, move=0.4, deviation=0.1, score=1.5, updates=2
+    )
+    signal = cast.tell("opened", spike_finding(terms, jump), cast.rule())
+
+    response = viewer.get(f"/signals/{signal.key}/")
+    page = text_of(response)
+
+    assert "OBSERVED : A direction or a bet, no arbitrage" in page
+    assert f'href="/markets/{terms.market_id}/"' in response.content.decode()
+    assert "Middle of bid and ask before, USD 0.40000" in page
+    assert "Middle of bid and ask after, USD 0.50000" in page
+    assert "Move, in standard deviations of one update 4.0" in page
+    for hollow in ("Trade this", "The arithmetic", "Edge over time", "0.0 bps"):
+        assert hollow not in page
 
 
 @pytest.mark.parametrize("payload", [{}, [], "gone", {"legs": [{"token_id": 7}]}, None])

@@ -15,7 +15,8 @@ from mpx_site.portal import words
 from mpx_site.portal.desk import Pulse
 from mpx_site.templatetags import desk as write
 from mpx_site.templatetags.desk import MINUS
-from rules.kernel import baskets, plans
+from rules.kernel import baskets, endgame, imbalance, lp, plans, spike, trend
+from rules.kernel.observed import INSUFFICIENT
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,18 @@ def test_every_gate_the_kernel_can_shut_has_words() -> None:
 
     assert gates <= set(words.BLOCKERS)
     assert baskets.GIVEN_EXHAUSTIVE in words.CONDITIONS
+
+
+def test_every_fact_a_detector_notes_down_has_a_name() -> None:
+    source = "".join(inspect.getsource(each) for each in (endgame, imbalance, lp, spike, trend))
+    noted = set(re.findall(r'"(\w+)": (?:f"|str|mid_text|terms|"up")', source))
+    noted |= set(re.findall(r'\(\("(\w+)", usd', source))
+    assert {"direction", "before", "break_even", "channel_low", "payoff_if_one_void"} <= noted
+
+    assert noted <= set(words.FACTS)
+    kinds = {endgame.KIND, endgame.POST_EVENT, imbalance.KIND, spike.KIND, trend.KIND}
+    assert kinds <= set(words.KINDS)
+    assert INSUFFICIENT in words.BLOCKERS
 
 
 def test_code_without_words_speaks_for_itself() -> None:

@@ -47,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     annualised_pct: Decimal | None = None
     instant: bool = False
     conditions: tuple[str, ...] = ()
+    facts: dict[str, str] = {}  # what the rule noted down, by name (words.FACTS)
 
     @property
     def adds_up(self) -> bool:

@@ -52,6 +52,7 @@ class HomePage:
 class SignalPage:
     signal: Signal
     sum: Arithmetic | None
+    markets: Sequence[Market]  # of what has no legs or no event to be named by
     points: Sequence[SignalPoint]
     picture: Chart | None
     least_edge_bps: Decimal | None
@@ -111,6 +112,7 @@ def signal(key: str, *, at: datetime) -> SignalPage:
     return SignalPage(
         signal=found,
         sum=arithmetic(found.payload),
+        markets=_named_by(found),
         points=points,
         picture=history.edge_chart(found, points, threshold=threshold, at=at),
         least_edge_bps=threshold,
@@ -174,6 +176,14 @@ def event(event_id: str, *, at: datetime) -> EventPage:
         limits=limits,
         signals=list(Signal.objects.newest().filter(event=found)[:RELATED]),
     )
+
+
+def _named_by(found: Signal) -> list[Market]:
+    """Return the markets that say what a signal is about; none where its event and legs do."""
+    if found.event_id is not None and found.verdict != "OBSERVED":
+        return []
+    by_id = Market.objects.in_bulk(found.market_ids[:RELATED])
+    return [by_id[each] for each in found.market_ids if each in by_id]
 
 
 def _signals_of(market_id: str, *, event_id: str | None) -> list[Signal]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 LEVELS = {
     "P1": "Executable as stated: real depth, fees paid, every gate open.",
-    "P2": "Pays after fees, but less than the rule asks for.",
+    "P2": "Pays after fees, but less than the rule asks for or not for long enough yet; or it is a "
+    "direction or a bet.",
     "P3": "Watch only: the reasons below stop it.",
 }
 
@@ -12,6 +13,7 @@ VERDICTS = {
     "EXECUTABLE": "Every leg can be bought at the stated size and limit.",
     "THIN": "Positive after fees, but under the rule's least profit or edge.",
     "BLOCKED": "The prices would pay, but at least one gate is shut.",
+    "OBSERVED": "A direction or a bet, no arbitrage: nothing is sure to be paid.",
 }
 
 KINDS = {
@@ -36,6 +38,47 @@ KINDS = {
     "equivalent": ("Equivalent pair", "These outcomes are true together or not at all."),
     "ladder": ("Ladder", "Thresholds or dates of which each implies the next."),
     "lp": ("Combination", "The best basket over all approved relations."),
+    "spike": ("Spike", "A price that jumped by more than its usual noise and stayed there."),
+    "endgame": ("Endgame", "An outcome that is nearly certain, shortly before its market ends."),
+    "post_event": (
+        "After the end",
+        "An outcome that is nearly certain, of a market that is over and not yet resolved.",
+    ),
+    "imbalance": ("Imbalance", "A book with far more on one side than on the other, for a while."),
+    "breakout": ("Breakout", "A price that left the channel it has traded in."),
+}
+
+# What a rule noted down of what it saw: name and unit.
+FACTS = {
+    "direction": "Direction",
+    "before": "Middle of bid and ask before, USD",
+    "after": "Middle of bid and ask after, USD",
+    "mid": "Middle of bid and ask, USD",
+    "move_logit": "Move, log-odds",
+    "deviations": "Move, in standard deviations of one update",
+    "score": "Score; 1 is the threshold",
+    "updates": "Updates it took",
+    "seconds": "Seconds it took",
+    "imbalance": "Imbalance, from -1 to +1",
+    "bid_shares": "Shares bid",
+    "ask_shares": "Shares offered",
+    "channel_low": "Channel from, USD",
+    "channel_high": "Channel to, USD",
+    "beyond_logit": "Beyond the channel, log-odds",
+    "volume_ratio": "Traded, times the usual",
+    "outcome": "Outcome",
+    "price": "Best offer, USD",
+    "cost": "Cost of a share with its fee, USD",
+    "hours_left": "Hours until its end",
+    "compared_with": "Compared with",
+    "events": "Resolved events to compare with",
+    "won": "Of these it came true in",
+    "lower_bound": "It comes true with a probability of at least",
+    "break_even": "Probability from which it pays",
+    "events_needed": "Events needed to tell, if all came true",
+    "ev_bps": "Expected at that probability, bps",
+    "ev_usd": "Expected at that probability, USD",
+    "payoff_if_one_void": "Pays at worst if the venue voids a market, USD",
 }
 
 BLOCKERS = {
@@ -53,6 +96,7 @@ BLOCKERS = {
     "incoherent_pair": "The two sides of a leg's book contradict each other.",
     "metadata_conflict": "The venue's own data do not tie a leg to this event.",
     "unapproved_relation": "Nobody has approved the relation this rests on.",
+    "insufficient_data": "Too few resolved events like it to tell whether it pays.",
 }
 
 NEEDS = {
@@ -69,6 +113,7 @@ NEEDS = {
     "incoherent_pair": "The next snapshot in which both sides agree.",
     "metadata_conflict": "The venue correcting its data.",
     "unapproved_relation": "A person who approves the relation.",
+    "insufficient_data": "More resolved events like it.",
 }
 
 # The same code of a relation, whose markets need not be of one event.
@@ -96,6 +141,9 @@ CLOSE_REASONS = {
     "venue_unreachable": "The venue did not answer, so the edge can no longer be confirmed.",
     "not_listed": "The venue lists the event no more.",
     "out_of_scope": "The rule does not look at this event any more.",
+    "moved_back": "What was seen is no longer so, or long enough ago.",
+    "rule_changed": "The rule was changed or switched off; its new version looks anew.",
+    "relation_gone": "A relation it rests on was decided anew or taken out of use.",
 }
 
 MARKET_STATES = {
@@ -122,6 +170,10 @@ def kind_name(kind: str) -> str:
 
 def kind_meaning(kind: str) -> str:
     return KINDS[kind][1] if kind in KINDS else ""
+
+
+def fact_name(code: str) -> str:
+    return FACTS.get(code, code.replace("_", " "))
 
 
 def blocker(code: str) -> str:

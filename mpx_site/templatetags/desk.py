@@ -133,6 +133,7 @@ def plainly(code: str) -> str:
 
 register.filter("kind_name", words.kind_name)
 register.filter("kind_meaning", words.kind_meaning)
+register.filter("fact_name", words.fact_name)
 register.filter("blocker", words.blocker)
 register.filter("condition", words.condition)
 register.filter("close_reason", words.close_reason)
