@@ -15,7 +15,6 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import exceptions, serializers
-from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -53,6 +52,7 @@ from mpx_site.api_execution_rows import (
     standing_row,
     totals_row,
 )
+from mpx_site.api_json import JsonParser
 from mpx_site.api_rows import Problem
 from risk import killswitch
 from risk.checks import Verdict
@@ -125,7 +125,7 @@ class DeskView(APIView):
     """A view of the desk: JSON only, its own errors worded as problems."""
 
     permission_classes = [IsAuthenticated, MaySeeDesk]
-    parser_classes = [JSONParser]
+    parser_classes = [JsonParser]
 
     def handle_exception(self, exc: Exception) -> Response:
         return super().handle_exception(as_api_error(exc))

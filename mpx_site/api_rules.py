@@ -6,9 +6,9 @@ column and what to write instead, in the words of command and admin.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from django.contrib.auth.models import User
@@ -31,6 +31,7 @@ from mpx_site.api_answers import (
     read_cursor,
     write_cursor,
 )
+from mpx_site.api_json import JsonParser
 from mpx_site.api_login import DeskSession
 from mpx_site.api_rows import Problem, Row
 from mpx_site.api_token import ACTOR, TokenLogin
@@ -85,10 +86,8 @@ class YamlOfOld(YamlText):
     media_type = "application/x-yaml"
 
 
-class JsonBody(BaseParser):
+class JsonBody(JsonParser):
     """JSON of bounded size; what is larger is told like a text that is too long."""
-
-    media_type = "application/json"
 
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Any = None
@@ -96,10 +95,7 @@ class JsonBody(BaseParser):
         raw = stream.read(MOST_JSON + 1)
         if len(raw) > MOST_JSON:
             return {"text": raw[: MAX_BYTES + 1]}
-        try:
-            given = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise exceptions.ParseError(f"The body is not JSON: {error}") from error
+        given = super().parse(BytesIO(raw), media_type, parser_context)
         if not isinstance(given, dict):
             raise exceptions.ParseError('The body is not an object such as {"text": "code: ..."}.')
         return given
