@@ -200,6 +200,8 @@ def test_rolling_back_shows_the_difference_first_and_the_audit_after(analyst: Cl
         ({"number": "9", "seen": "2"}, "DUTCH_BOOK_DETECT has no version 9. It has 1 to 2."),
         ({"number": "one", "seen": "2"}, "Which version?"),
         ({"seen": "2"}, "Which version?"),
+        ({"number": "9" * 5_000, "seen": "2"}, "Which version?"),
+        ({"number": "1", "seen": "9" * 5_000}, "Which version?"),
         ({"number": "2", "seen": "2"}, "DUTCH_BOOK_DETECT v2 was current already."),
     ],
 )

@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 
 from alerts.models import AuditEntry
 from mpx_site.portal.desk_words import REFUSED
+from mpx_site.portal.numbers import row_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +40,21 @@ def newest_refusal(subject: str, by: User) -> int | None:
 
 def refusal_of(number: str | None, *subjects: str) -> Refusal | None:
     """Return the refusal that an address names; None if it is not about these subjects."""
-    if not number or not number.isdecimal() or len(number) > 18:
+    wanted = row_number(number)
+    if wanted is None:
         return None
     entry = AuditEntry.objects.filter(
-        pk=int(number), subject__in=subjects, kind__endswith="_refused"
+        pk=wanted, subject__in=subjects, kind__endswith="_refused"
     ).first()
     return _read(entry) if entry else None
 
 
 def about_risk(number: str | None) -> Refusal | None:
     """Return a refusal on the risk page: of the kill switch, the policy or a breaker."""
-    if not number or not number.isdecimal() or len(number) > 18:
+    wanted = row_number(number)
+    if wanted is None:
         return None
-    entry = AuditEntry.objects.filter(pk=int(number), kind__endswith="_refused").first()
+    entry = AuditEntry.objects.filter(pk=wanted, kind__endswith="_refused").first()
     known = entry is not None and entry.kind.startswith(("killswitch.", "policy.", "breaker."))
     return _read(entry) if entry is not None and known else None
 

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from pydantic import BaseModel
 
 from alerts.models import AuditEntry
+from mpx_site.portal.numbers import row_number
 from mpx_site.rule_rows import RuleSummary, named, summaries
 from rules.dsl import RuleDefinition, RuleError
 from rules.load import (
@@ -151,13 +152,12 @@ def disable(request: HttpRequest, code: str) -> HttpResponse:
 def back(request: HttpRequest, code: str) -> HttpResponse:
     """Make the version of the form current again, if the one that was seen still is."""
     by, found = _switcher(request), _found(code)
+    number, seen = (row_number(request.POST.get(name)) for name in ("number", "seen"))
+    if number is None or seen is None:
+        return _told(request, code, "Which version?", done=False)
     try:
-        number, seen = int(request.POST["number"]), int(request.POST["seen"])
         done = roll_back(found, number=number, seen=seen, by=by, at=_now())
-    except (KeyError, ValueError) as error:
-        refusal = str(error) if isinstance(error, Outdated | RuleError) else "Which version?"
-        return _told(request, code, refusal, done=False)
-    except UnknownVersion as error:
+    except (Outdated, RuleError, UnknownVersion) as error:
         return _told(request, code, str(error), done=False)
     if done.change == "unchanged":
         return _told(request, code, f"{done.version} was current already.")

@@ -16,6 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from mpx_site.portal import whatif_pages
+from mpx_site.portal.numbers import row_number
 from rules.dsl import RuleError, parse_rule
 from rules.models import Rule, RuleVersion
 from signals import whatif_runs
@@ -132,7 +133,8 @@ def _version(rule: Rule, chosen: str) -> RuleVersion | None:
     """Return the version that was chosen; None if a text was sent instead."""
     if chosen == TEXT:
         return None
-    found = rule.versions.filter(number=chosen).first() if chosen.isdecimal() else None
+    number = row_number(chosen)
+    found = rule.versions.filter(number=number).first() if number is not None else None
     if found is None:
         raise Refused("Choose one of the versions, or write a text.")
     return found
@@ -148,8 +150,9 @@ def _checked(rule: Rule, text: str) -> str:
 
 def _data(chosen: str) -> Over:
     """Read the choice of data; only what the form offers is taken."""
-    if chosen.isdecimal() and int(chosen) in whatif_pages.HOURS:
-        return Over(int(chosen), "")
+    hours = row_number(chosen)
+    if hours in whatif_pages.HOURS:
+        return Over(hours, "")
     offered = {path.name for path in whatif_runs.recordings(settings.MPX_RECORDINGS)}
     kind, _, name = chosen.partition(":")
     if kind == "recording" and name in offered:
