@@ -219,7 +219,7 @@ class OrderIntentAdmin(Styled, ReadOnly, _IntentAdmin):
 
     @admin.display(description="profit, USD")
     def profit(self, intent: OrderIntent) -> str:
-        return f"{intent.min_payoff - intent.cost:+.2f}"
+        return "a bet" if intent.typed_plan.bet else f"{intent.min_payoff - intent.cost:+.2f}"
 
     @admin.display(description="deadline", ordering="expires_at")
     def waits(self, intent: OrderIntent) -> str:

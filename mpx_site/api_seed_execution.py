@@ -200,6 +200,8 @@ def _check(row: Mapping[str, Any]) -> Check:
 
 
 def _detail(intent: OrderIntent, verdict: Verdict) -> Row:
+    plan = intent.plan
+    edge = plan["bet"]["ev_bps"] if plan.get("bet") else plan["edge_bps"]  # of a bet: expected
     return {
         "checks": {
             "approved": verdict.ok,
@@ -209,8 +211,8 @@ def _detail(intent: OrderIntent, verdict: Verdict) -> Row:
         "rule": intent.signal.rule.code,
         "signal_level": intent.signal.level,
         "edge_score": float(intent.signal.edge_score),
-        "estimated_edge_bps": float(intent.plan["edge_bps"]),
-        "plan": intent.plan,
+        "estimated_edge_bps": float(edge),
+        "plan": plan,
         "plan_hash": intent.plan_hash,
         "reason": intent.reason,
     }

@@ -20,9 +20,14 @@ from markets.fills import PRICE_ONE, SIZE_ONE, Ladder, mirrored
 from markets.frames import moment
 from markets.listing import MarketTerms
 from markets.problems import Problems
-from rules.kernel.finding import EventView
+from rules.dsl import read_rule
+from rules.engine import ActiveRule
+from rules.kernel.endgame import HOUR, EndgameParams, History, Observation, detect_endgame
+from rules.kernel.finding import EventView, Finding
+from rules.load import SHIPPED, publish
 from signals.models import Signal
 from tests.portal_cast import START, finding_in, list_event, rule, tell, view_of
+from tests.worlds import bids, event_view, fee, ladder, market_view
 
 NOW = START + timedelta(seconds=2)
 NS = round(NOW.timestamp() * 1e9)
@@ -58,6 +63,48 @@ def basket(
     view = view_of(*(asks or (0.30, 0.30, 0.30)), event_id=event_id, **changes)
     list_event(view)
     return view, tell("opened", finding_in(view), rule(), key=key)
+
+
+def near_end(*levels: tuple[float, float], event_id: str = "7") -> EventView:
+    """Return an event of one market that ends in two hours, with these asks of its YES."""
+    market = market_view(
+        100 * int(event_id), ladder(*(levels or ((0.970, 1000),))), bids((0.965, 1000)),
+        fee=fee("0.04"), event_id=event_id, end_at=START + timedelta(hours=2), neg_risk_id=None,
+    )  # fmt: skip
+    return event_view(
+        [market],
+        event_id=event_id,
+        tags=("politics",),
+        neg_risk=False,
+        end_at=START + timedelta(hours=2),
+    )
+
+
+def history(events: int = 2000, lost: int = 4) -> History:
+    return History.of(
+        Observation(f"event {n}", "politics", 2 * HOUR, 9700, n >= lost) for n in range(events)
+    )
+
+
+def certain(view: EventView, known: History | None = None, **params: Any) -> Finding:
+    """Return what the endgame rule finds in an event, by a history that supports it."""
+    finding = detect_endgame(
+        view, at=START, params=EndgameParams(**params), history=known or history()
+    )
+    assert finding is not None
+    return finding
+
+
+def endgame(
+    *levels: tuple[float, float], event_id: str = "7", key: str = "b" * 32, bankroll: float = 60
+) -> tuple[EventView, Signal]:
+    """Return an event near its end and its signal: a bet of a quarter of the bankroll."""
+    view = near_end(*levels, event_id=event_id)
+    list_event(view)
+    file = read_rule(SHIPPED / "endgame_sweep.yaml")
+    publish(file.definition, source=file.text, at=START)
+    finding = certain(view, bankroll_usd=bankroll)
+    return view, tell("opened", finding, ActiveRule.of(file.definition), key=key)
 
 
 def show(view: EventView, *, at: datetime = NOW, epoch: int = 1, state: str = "fresh") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
 
@@ -21,40 +20,22 @@ from markets.fills import Ladder
 from markets.models import Market
 from risk import limits
 from risk.models import Breaker
-from rules.dsl import read_rule
-from rules.engine import ActiveRule
-from rules.kernel.endgame import HOUR, EndgameParams, History, Observation, detect_endgame
 from rules.kernel.finding import EventView, Finding
-from rules.load import SHIPPED, publish
 from signals.models import Signal
-from tests.desk_cast import NOW, Venue, approved, approver, prepare, trader
-from tests.portal_cast import START, list_event, tell
-from tests.worlds import bids, event_view, fee, ladder, market_view
-
-END = START + timedelta(hours=2)
-
-
-def near_end(*levels: tuple[float, float], event_id: str = "7") -> EventView:
-    """Return an event of one market that ends in two hours, with these asks of its YES."""
-    market = market_view(
-        100 * int(event_id), ladder(*(levels or ((0.970, 1000),))), bids((0.965, 1000)),
-        fee=fee("0.04"), event_id=event_id, end_at=END, neg_risk_id=None,
-    )  # fmt: skip
-    return event_view([market], event_id=event_id, tags=("politics",), neg_risk=False, end_at=END)
-
-
-def history(events: int = 2000, lost: int = 4) -> History:
-    return History.of(
-        Observation(f"event {n}", "politics", 2 * HOUR, 9700, n >= lost) for n in range(events)
-    )
-
-
-def found(view: EventView, known: History | None = None, **params: Any) -> Finding:
-    finding = detect_endgame(
-        view, at=START, params=EndgameParams(**params), history=known or history()
-    )
-    assert finding is not None
-    return finding
+from tests.desk_cast import (
+    NOW,
+    Venue,
+    approved,
+    approver,
+    certain,
+    endgame,
+    history,
+    near_end,
+    prepare,
+    trader,
+)
+from tests.portal_cast import START
+from tests.worlds import ladder
 
 
 def basis(finding: Finding) -> Basis:
@@ -74,7 +55,7 @@ def planned(finding: Finding, sights: dict[str, Sight], **given: Any) -> Plan | 
 
 
 def plan(view: EventView, *, bankroll: float = 100, **given: Any) -> Plan:
-    made = planned(found(view, bankroll_usd=bankroll), seen(view), **given)
+    made = planned(certain(view, bankroll_usd=bankroll), seen(view), **given)
     assert isinstance(made, Plan), made
     return made
 
@@ -84,7 +65,7 @@ def plan(view: EventView, *, bankroll: float = 100, **given: Any) -> Plan:
 
 def test_bet_is_the_leg_of_its_finding_and_counts_as_lost():
     view = near_end((0.970, 10), (0.972, 1000))
-    (leg,) = found(view, bankroll_usd=100).legs
+    (leg,) = certain(view, bankroll_usd=100).legs
 
     made = plan(view)
 
@@ -101,7 +82,7 @@ def test_bet_is_the_leg_of_its_finding_and_counts_as_lost():
 
 def test_what_is_expected_is_the_rules_own_number_and_no_part_of_what_is_signed():
     view = near_end()
-    finding = found(view, bankroll_usd=100)
+    finding = certain(view, bankroll_usd=100)
 
     made = plan(view)
 
@@ -112,7 +93,7 @@ def test_what_is_expected_is_the_rules_own_number_and_no_part_of_what_is_signed(
 
 def test_bet_is_never_larger_than_its_rule_sizes_it_nor_than_the_capital():
     view = near_end()
-    (leg,) = found(view, bankroll_usd=100).legs
+    (leg,) = certain(view, bankroll_usd=100).legs
 
     assert plan(view).legs[0].size == leg.size
     assert plan(view, capital=D(10)).notional <= 10
@@ -121,7 +102,7 @@ def test_bet_is_never_larger_than_its_rule_sizes_it_nor_than_the_capital():
 
 def test_bet_takes_no_level_that_its_finding_does_not():
     view = near_end((0.970, 50))
-    finding = found(view, bankroll_usd=1000)
+    finding = certain(view, bankroll_usd=1000)
 
     made = planned(finding, seen(view, ladder((0.970, 20), (0.971, 500))))
 
@@ -132,7 +113,7 @@ def test_bet_takes_no_level_that_its_finding_does_not():
 def test_no_level_beyond_the_slippage_is_taken():
     view = near_end((0.970, 20), (0.975, 500))
 
-    made = planned(found(view), seen(view), slippage_bps=10)
+    made = planned(certain(view), seen(view), slippage_bps=10)
 
     assert isinstance(made, Plan)
     assert (made.legs[0].size, made.legs[0].limit_price) == (20, D("0.9700"))
@@ -153,7 +134,7 @@ def test_book_that_its_history_does_not_speak_of_is_no_bet(asks, reason):
     """A price that fell out of its band is news, however much it seems to earn."""
     view = near_end()
 
-    made = planned(found(view), seen(view, ladder(*asks)))
+    made = planned(certain(view), seen(view, ladder(*asks)))
 
     assert made == NoPlan((reason,))
     assert made.text
@@ -193,7 +174,7 @@ def test_any_bet_stays_within_its_stake_its_limit_and_the_capital(
     asks, bankroll, capital, slippage
 ):
     view = near_end()
-    finding = found(view, bankroll_usd=bankroll)
+    finding = certain(view, bankroll_usd=bankroll)
     offered = ladder(*((price / 1000, size) for price, size in sorted(asks)))
 
     made = planned(finding, seen(view, offered), capital=D(capital), slippage_bps=slippage)
@@ -213,7 +194,7 @@ def test_any_bet_stays_within_its_stake_its_limit_and_the_capital(
 @pytest.mark.parametrize("kind", ["spike", "imbalance", "trend"])
 def test_direction_is_no_order(kind):
     view = near_end()
-    direction = replace(found(view), kind=kind, legs=())
+    direction = replace(certain(view), kind=kind, legs=())
 
     made = planned(direction, seen(view))
 
@@ -224,7 +205,7 @@ def test_direction_is_no_order(kind):
 def test_bet_without_enough_history_says_so():
     view = near_end()
 
-    made = planned(found(view, history(20, 0)), seen(view))
+    made = planned(certain(view, history(20, 0)), seen(view))
 
     assert made == NoPlan(("insufficient_data",))
     assert "too little history" in made.text
@@ -233,15 +214,10 @@ def test_bet_without_enough_history_says_so():
 # --- a day at the desk ---------------------------------------------------------------
 
 
-def bet(*levels: tuple[float, float], key: str = "b" * 32, bankroll: float = 60) -> Any:
+def bet(*levels: tuple[float, float], **sizes: float) -> tuple[EventView, Signal, Venue]:
     """Return the event, its signal as stored, and a venue that shows its book."""
     prepare()
-    view = near_end(*levels)
-    list_event(view)
-    file = read_rule(SHIPPED / "endgame_sweep.yaml")
-    publish(file.definition, source=file.text, at=START)
-    finding = found(view, bankroll_usd=bankroll)
-    signal = tell("opened", finding, ActiveRule.of(file.definition), key=key)
+    view, signal = endgame(*levels, **sizes)
     return view, signal, Venue([view]).watched()
 
 

@@ -27,7 +27,9 @@ from execution.models import Fill, OrderIntent
 from markets.models import Market
 from risk import breakers, killswitch, limits
 from risk.models import KillSwitch
-from tests.desk_cast import Venue, approver, basket, close, person, prepare, trader
+from rules.kernel.finding import EventView
+from signals.models import Signal
+from tests.desk_cast import Venue, approver, basket, close, endgame, person, prepare, trader
 
 pytestmark = pytest.mark.django_db
 PEOPLE = ("dana", "eli", "avi", "bob", "both", "vera")
@@ -42,7 +44,7 @@ REACHED: set[str] = set()  # by any example, so that we know the machine gets so
 
 
 class Desk(RuleBasedStateMachine):
-    """Two events, six people, a venue that moves, and every public step of the desk."""
+    """Two baskets and a bet, six people, a venue that moves, and every public step of the desk."""
 
     orders = Bundle("orders")
 
@@ -66,15 +68,21 @@ class Desk(RuleBasedStateMachine):
             "bob": approver("bob"), "both": person("both", "trader", "approver"),
             "vera": person("vera", "viewer"),
         }  # fmt: skip
-        one, two = basket(event_id="7", key="a" * 32), basket(event_id="8", key="b" * 32)
-        self.views = [one[0], two[0]]
-        self.signals = [one[1], two[1]]
+        opened = [self.open_signal(event, f"{event:032x}") for event in range(3)]
+        self.views = [view for view, _ in opened]
+        self.signals = [signal for _, signal in opened]
         self.venue = Venue(self.views).watched()
         self.count = 0
 
+    def open_signal(self, event: int, key: str) -> tuple[EventView, Signal]:
+        """Open a signal of an event: the last is an endgame, the others are baskets."""
+        if event == 2:
+            return endgame(event_id="9", key=key, bankroll=150)
+        return basket(event_id=str(7 + event), key=key)
+
     # --- people ------------------------------------------------------------------------
 
-    @rule(target=orders, event=some.integers(0, 1), who=some.sampled_from(TRADERS),
+    @rule(target=orders, event=some.integers(0, 2), who=some.sampled_from(TRADERS),
           capital=some.sampled_from([None, D(8), D(30), D(90)]),
           rehearsal=some.sampled_from(["", "", "", "UNKNOWN", "LEG_FAILS"]))  # fmt: skip
     def suggest(self, event: int, who: str, capital: D | None, rehearsal: str) -> Any:
@@ -159,10 +167,11 @@ class Desk(RuleBasedStateMachine):
         if changed.change and not changed.applied:
             limits.confirm(changed.change.pk, by=self.people["bob"], at=self.venue.now)
 
-    @rule(who=some.sampled_from(PEOPLE), event=some.integers(0, 1))
+    @rule(who=some.sampled_from(PEOPLE), event=some.integers(0, 2))
     def reset_breaker(self, who: str, event: int) -> None:
         given = {"by": self.people[who], "at": self.venue.now, "reason": "fine"}
-        breakers.reset(scope="RULE", subject="DUTCH_BOOK_DETECT", **given)
+        rule = "ENDGAME_SWEEP" if event == 2 else "DUTCH_BOOK_DETECT"
+        breakers.reset(scope="RULE", subject=rule, **given)
 
     # --- the venue and time ------------------------------------------------------------
 
@@ -170,15 +179,18 @@ class Desk(RuleBasedStateMachine):
     def fill(self) -> None:
         self.venue.fill()
 
-    @rule(event=some.integers(0, 1), leg=some.integers(0, 2), ask=some.sampled_from([29, 30, 33]),
+    @rule(event=some.integers(0, 2), leg=some.integers(0, 2),
+          ask=some.sampled_from([29, 30, 33, 96, 97, 98]),
           size=some.sampled_from([0, 7, 40, 100, 300]))  # fmt: skip
     def move_an_ask(self, event: int, leg: int, ask: int, size: int) -> None:
-        market = self.views[event].markets[leg].terms.market_id
+        markets = self.views[event].markets
+        market = markets[leg % len(markets)].terms.market_id
         self.venue.change(market, "SELL", ask / 100, size)
 
-    @rule(event=some.integers(0, 1), leg=some.integers(0, 2), size=some.sampled_from([0, 50, 100]))
+    @rule(event=some.integers(0, 2), leg=some.integers(0, 2), size=some.sampled_from([0, 50, 100]))
     def move_a_bid(self, event: int, leg: int, size: int) -> None:
-        market = self.views[event].markets[leg].terms.market_id
+        markets = self.views[event].markets
+        market = markets[leg % len(markets)].terms.market_id
         self.venue.change(market, "BUY", 0.28, size)
 
     @rule(seconds=some.sampled_from([0.2, 0.2, 5, 12, 200]))
@@ -205,14 +217,14 @@ class Desk(RuleBasedStateMachine):
         self.venue.desk.remember(at=self.venue.now)
         self.venue.watched()
 
-    @rule(event=some.integers(0, 1))
+    @rule(event=some.integers(0, 2))
     def refill_the_books(self, event: int) -> None:
         """The venue offers what it did at first."""
         self.venue.nudge()
         self.venue.open(self.views[event])
         self.venue.watched()
 
-    @rule(target=orders, event=some.integers(0, 1), second=some.sampled_from(["avi", "bob"]),
+    @rule(target=orders, event=some.integers(0, 2), second=some.sampled_from(["avi", "bob"]),
           capital=some.sampled_from([None, D(30)]), fills=some.booleans())  # fmt: skip
     def trade(self, event: int, second: str, capital: D | None, fills: bool) -> Any:
         """What people mostly do: dana proposes, another approves, the venue fills."""
@@ -224,11 +236,11 @@ class Desk(RuleBasedStateMachine):
             self.venue.fill()
         return order
 
-    @rule(event=some.integers(0, 1))
+    @rule(event=some.integers(0, 2))
     def signal_closes_and_another_opens(self, event: int) -> None:
         close(self.signals[event], at=self.venue.now)
         self.count += 1
-        self.signals[event] = basket(event_id=str(7 + event), key=f"{self.count:032x}")[1]
+        self.signals[event] = self.open_signal(event, f"{self.count + 2:032x}")[1]
 
     @rule(order=orders)
     def its_market_pauses_for_a_while(self, order: int) -> None:

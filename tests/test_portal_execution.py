@@ -32,6 +32,7 @@ from tests.desk_cast import (
     approver,
     basket,
     close,
+    endgame,
     person,
     prepare,
     show,
@@ -177,6 +178,35 @@ def test_order_size_stays_within_the_cap(signal: Signal, dana: User) -> None:
     assert "5000 USD is over the cap of 200 USD; the cap is taken" in over
     wrong = visitor.get(f"/signals/{signal.key}/execute/?capital=-1")
     assert "An order size is from 1 to 200 USD" in wrong
+
+
+def test_order_page_of_a_bet_says_that_it_can_be_lost(dana: User, avi: User) -> None:
+    view, bet = endgame()
+    show(view)
+    facts = bet.payload["facts"]
+
+    page = Visitor(dana).get(f"/signals/{bet.key}/execute/")
+    order = suggested(bet, dana, at=LATER)
+    intent = Visitor(avi).get(f"/intents/{order.pk}/")
+
+    for text in (page, intent):
+        assert "A bet: all of its cost can be lost." in text
+        for name in ("events", "won", "lower_bound", "break_even", "compared_with"):
+            assert facts[name] in text, name
+        assert "Pays at worst $0.00 if it does not come true" in text
+        assert "Lost at worst $" in text and "legs stay open" not in text
+        assert "% a year expected" in text
+    assert "a bet" in Visitor(avi).get("/approvals/")
+
+
+def test_direction_has_no_order_and_the_page_says_what_to_do(dana: User) -> None:
+    _, bet = endgame()
+    Signal.objects.update(kind="spike", payload={**bet.payload, "kind": "spike", "legs": []})
+
+    page = Visitor(dana).get(f"/signals/{bet.key}/execute/")
+
+    assert "No order can be made of it now." in page
+    assert "a direction, not an order" in page and "Look at its market" in page
 
 
 def test_order_page_without_books_says_what_is_missing(dana: User) -> None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 INTENTS = {
     "SUGGESTED": ("late", "◇", "Waits for a second person until its deadline."),
     "APPROVED": ("late", "◐", "Approved; its legs are at the paper venue."),
-    "FILLED": ("ok", "●", "A basket that pays is held, or was turned into cash."),
+    "FILLED": ("ok", "●", "A basket that pays is held, or was turned into cash; or a bet is held."),
     "REJECTED": ("off", "✕", "Turned down: by a check, or by a person with a reason."),
     "EXPIRED": ("off", "○", "Nobody decided in time, or its signal closed first."),
     "CANCELLED": ("off", "○", "Taken back before anything was bought."),
-    "FAILED": ("stale", "■", "No basket that pays came together; what was bought was sold."),
+    "FAILED": ("stale", "■", "Nothing to keep came together; what was bought was sold."),
 }
 
 LEGS = {
