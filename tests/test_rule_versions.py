@@ -315,11 +315,23 @@ def test_list_shows_what_is_published():
             "code": "DUTCH_BOOK_DETECT",
             "title": "Dutch book",
             "enabled": True,
+            "runs": True,
+            "why": "",
             "number": 1,
             "sha256": version.sha256,
             "changed_at": "2026-06-01T12:00:00+00:00",
         }
     ]
+
+
+def test_list_says_who_stops_a_rule():
+    published(f"{ONE}enabled: false\n")
+
+    row = json.loads(run("list", "--json")[1])["rules"][0]
+
+    assert (row["enabled"], row["runs"]) == (True, False)
+    assert "DUTCH_BOOK_DETECT        off v1" in (listed := run("list")[1])
+    assert listed.endswith("(its text says enabled: false)\n")
 
 
 # --- the admin

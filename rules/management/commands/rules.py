@@ -27,6 +27,7 @@ from rules.load import (
     publish_text,
     roll_back,
     rule_of,
+    state_of,
     switch,
     version_of,
 )
@@ -259,10 +260,13 @@ def _publication_row(publication: Publication) -> dict[str, Any]:
 
 
 def _rule_row(rule: Rule) -> dict[str, Any]:
+    state = state_of(rule)
     return {
         "code": rule.code,
         "title": rule.title,
         "enabled": rule.enabled,
+        "runs": state.runs,
+        "why": state.why,
         "number": rule.current.number if rule.current else None,
         "sha256": rule.current.sha256 if rule.current else None,
         "changed_at": rule.changed_at.isoformat(),
@@ -270,6 +274,7 @@ def _rule_row(rule: Rule) -> dict[str, Any]:
 
 
 def _rule_line(rule: Rule) -> str:
-    state = "on " if rule.enabled else "off"
+    state = state_of(rule)
+    runs, why = "on " if state.runs else "off", f" ({state.why})" if state.why else ""
     version = f"v{rule.current.number} {rule.current.sha256[:12]}" if rule.current else "-"
-    return f"{rule.code:<24} {state} {version:<18} {rule.title}"
+    return f"{rule.code:<24} {runs} {version:<18} {rule.title}{why}"
