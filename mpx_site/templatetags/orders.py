@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 
 from mpx_site.portal import desk_words as words
 from mpx_site.templatetags.desk import CENT, NOTHING, seconds
+from risk.limits import UNIT_OF
 
 register = template.Library()
 
@@ -31,6 +32,11 @@ def leg_state(state: str) -> SafeString:
 @register.simple_tag
 def breaker_state(state: str) -> SafeString:
     return _state(words.BREAKERS, state)
+
+
+@register.filter
+def limit_unit(name: str) -> str:
+    return UNIT_OF.get(name, "")
 
 
 @register.filter
