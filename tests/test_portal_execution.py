@@ -185,10 +185,13 @@ def test_order_page_of_a_bet_says_that_it_can_be_lost(dana: User, avi: User) -> 
     show(view)
     facts = bet.payload["facts"]
 
+    seen = Visitor(dana).get(f"/signals/{bet.key}/")
     page = Visitor(dana).get(f"/signals/{bet.key}/execute/")
     order = suggested(bet, dana, at=LATER)
     intent = Visitor(avi).get(f"/intents/{order.pk}/")
 
+    assert "Trade this" in seen and "A bet: all of it can be lost." in seen
+    assert "Profit =" not in seen and "add up" not in seen
     for text in (page, intent):
         assert "A bet: all of its cost can be lost." in text
         for name in ("events", "won", "lower_bound", "break_even", "compared_with"):
@@ -203,8 +206,10 @@ def test_direction_has_no_order_and_the_page_says_what_to_do(dana: User) -> None
     _, bet = endgame()
     Signal.objects.update(kind="spike", payload={**bet.payload, "kind": "spike", "legs": []})
 
+    seen = Visitor(dana).get(f"/signals/{bet.key}/")
     page = Visitor(dana).get(f"/signals/{bet.key}/execute/")
 
+    assert "Trade this" not in seen and "A direction, not an order" in seen
     assert "No order can be made of it now." in page
     assert "a direction, not an order" in page and "Look at its market" in page
 
