@@ -54,6 +54,7 @@ from mpx_site.api_execution_rows import (
 )
 from mpx_site.api_json import JsonParser
 from mpx_site.api_rows import Problem
+from mpx_site.roles import NEEDS_A_ROLE, SEE_DESK
 from risk import killswitch
 from risk.checks import Verdict
 from risk.locking import DeskBusy, NoPolicy
@@ -115,10 +116,10 @@ def as_api_error(error: Exception) -> Exception:
 class MaySeeDesk(BasePermission):
     """A role of the desk, from viewer on. What else it takes is checked with the act itself."""
 
-    message = "Ask an administrator for a role of the desk (viewer or more)."
+    message = f"{NEEDS_A_ROLE} Ask an administrator."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return bool(request.user.has_perm("execution.view_orderintent"))
+        return bool(request.user.has_perm(SEE_DESK))
 
 
 class DeskView(APIView):

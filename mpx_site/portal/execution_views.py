@@ -31,6 +31,7 @@ def execution(request: HttpRequest, key: str) -> HttpResponse:
 
 
 @require_safe
+@steps.for_roles
 def _execution(request: HttpRequest, key: str) -> HttpResponse:
     desk = Desk(at=timezone.now())
     try:
@@ -77,6 +78,7 @@ def _suggest(request: HttpRequest, key: str) -> HttpResponse:
 
 @require_safe
 @never_cache
+@steps.for_roles
 def approvals(request: HttpRequest) -> HttpResponse:
     desk = Desk(at=timezone.now())
     page = orders.inbox(by=steps.person(request), at=desk.at)
@@ -85,6 +87,7 @@ def approvals(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
+@steps.for_roles
 def intent_list(request: HttpRequest) -> HttpResponse:
     asked, rows = orders.intent_list(request.GET, by=steps.person(request))
     return render(request, "portal/intents.html", {"asked": asked, "intents": rows})
@@ -92,6 +95,7 @@ def intent_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
+@steps.for_roles
 def intent(request: HttpRequest, intent_id: int) -> HttpResponse:
     desk = Desk(at=timezone.now())
     try:

@@ -16,6 +16,7 @@ from execution import positions
 from execution.holdings import ZERO
 from execution.models import OrderIntent, PositionEntry
 from execution.positions import EventPosition, Position, Totals
+from mpx_site.portal import steps
 from risk import limits
 
 MOST_CLOSED = 100
@@ -70,5 +71,6 @@ def _totals(every: Sequence[Position], held: Sequence[EventPosition]) -> Totals:
 
 @require_safe
 @never_cache
+@steps.for_roles
 def position_list(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/positions.html", {"page": page()})

@@ -115,6 +115,7 @@ def _breaker_lines(rows: Sequence[Breaker], at: datetime) -> tuple[BreakerLine, 
 
 @require_safe
 @never_cache
+@steps.for_roles
 def risk(request: HttpRequest) -> HttpResponse:
     desk = Desk(at=timezone.now())
     found = page(request.GET.get("refused"), by=steps.person(request), at=desk.at)

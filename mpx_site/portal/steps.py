@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TypeVar
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from django import forms
 from django.contrib import messages
@@ -19,9 +20,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from execution.idempotency import MAX_LENGTH, BadKey, KeyReused
 from execution.models import OrderIntent
 from mpx_site.portal.refusals import newest_refusal
+from mpx_site.roles import NEEDS_A_ROLE, SEE_DESK
 from risk.locking import DeskBusy, NoPolicy
 
 T = TypeVar("T")
+P = ParamSpec("P")
 REASON_LENGTH = 300
 
 
@@ -55,6 +58,20 @@ def person(request: HttpRequest) -> User:
     if not isinstance(request.user, User):
         raise PermissionDenied
     return request.user
+
+
+def for_roles(
+    view: Callable[Concatenate[HttpRequest, P], HttpResponse],
+) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+    """Show a page of the desk to whoever has a role; raise `PermissionDenied` to others."""
+
+    @wraps(view)
+    def shown(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.has_perm(SEE_DESK):
+            raise PermissionDenied(NEEDS_A_ROLE)
+        return view(request, *args, **kwargs)
+
+    return shown
 
 
 def attempt(request: HttpRequest, act: Callable[[], T]) -> T | None:
