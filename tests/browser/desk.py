@@ -1,7 +1,7 @@
 """A small desk for browser tests: the real app on a port, with a few rows and orders by line.
 
 `serve` wants Django set up and a fresh MPX_HOME. It says `ready`, then obeys lines on its
-standard input and answers each with `done`: `open KEY`, `close KEY`.
+standard input and answers each with `done`: `open KEY`, `raise KEY` (first P2, then P1), `close KEY`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from daphne.server import Server
@@ -50,6 +51,11 @@ class Desk:
     def open(self, key: str) -> None:
         cast.tell("opened", self.finding, self.active, key=key, at=timezone.now())
 
+    def lift(self, key: str) -> None:
+        now, thin = timezone.now(), replace(self.finding, verdict="THIN")
+        cast.tell("opened", thin, self.active, key=key, at=now)
+        cast.tell("updated", self.finding, self.active, key=key, at=timezone.now(), opened_at=now)
+
     def close(self, key: str) -> None:
         now = timezone.now()
         cast.tell("closed", self.finding, self.active, key=key, at=now, why="edge_gone")
@@ -61,6 +67,7 @@ class Desk:
         """Do what the lines say until there are no more, then end the process."""
         orders: dict[str, Callable[[str], None]] = {
             "open": self.open,
+            "raise": self.lift,
             "close": self.close,
         }
         for line in sys.stdin:

@@ -296,6 +296,11 @@ def test_signal_appears_by_itself_at_the_top(page: Page, desk: DeskProcess) -> N
     expect(page.locator(".signal-row").first).to_have_attribute("data-key", "live1")
     expect(page.locator("#p1-new")).to_have_text("▲ 1 new P1")
     expect(page.locator("#announce")).to_contain_text("P1: 808 bps, Who wins the cup?")
+
+    desk.tell("raise live1b")
+
+    expect(page.locator("#p1-new")).to_have_text("▲ 2 new P1")
+    expect(page.locator("#kpis .kpi-levels li").first).to_contain_text("12", timeout=2000)
     assert page.locator(".signal-row").count() == 10
 
 

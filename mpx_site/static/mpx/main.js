@@ -23,7 +23,19 @@ function tellState(feed) {
 let unseen = 0;
 const title = document.title;
 
-/** Say that an executable signal has opened, wherever the person is. */
+const since = Date.parse(document.getElementById("server-now")?.dataset.now);
+const levels = new Map(); // of the signals heard of, by key
+
+/** Say whether a signal is executable now and was not before: most open lower and are raised. */
+function isNewP1({ t, d }) {
+  const before = levels.get(d.key);
+  if (t === "closed") levels.delete(d.key);
+  else levels.set(d.key, d.level);
+  if (t === "closed" || d.level !== "P1" || before === "P1") return false;
+  return before !== undefined || t === "opened" || Date.parse(d.opened_at) > since;
+}
+
+/** Say that an executable signal is there, wherever the person is. */
 function announce(signal) {
   const words = `P1: ${Number(signal.edge_bps).toFixed(0)} bps, ${signal.event_title || signal.kind}`;
   document.getElementById("announce").textContent = words;
@@ -39,10 +51,21 @@ function seen() {
   if (!document.hidden) document.title = title;
 }
 
+let due = 0;
+
+/** Let the figures agree with the list beside them; many changes at once are one request. */
+function figuresSoon() {
+  due ||= setTimeout(() => {
+    due = 0;
+    live.refresh();
+  }, 500);
+}
+
 function follow(feed, stream) {
   feed.addEventListener("signal", ({ detail }) => {
     stream?.take(detail);
-    if (detail.t === "opened" && detail.d.level === "P1") announce(detail.d);
+    if (isNewP1(detail)) announce(detail.d);
+    if (detail.d.level === "P1" && document.getElementById("kpis")) figuresSoon();
     if (document.querySelector(`[data-signal="${CSS.escape(detail.d.key)}"]`)) live.refresh({ whole: true });
   });
   const again = () => (stream ? stream.reload() : live.refresh({ whole: true }));
