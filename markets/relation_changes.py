@@ -10,12 +10,13 @@ from django.db import transaction
 from markets.models import Market
 from markets.related import is_contradicted
 from markets.relation_models import Relation, RelationMember
-from markets.relation_rows import fingerprint_of, members_of, refresh, tell, type_of
+from markets.relation_rows import fingerprint_of, members_of, refresh, tell, tell_of_run, type_of
 from markets.texts import RulesText, chunks, store_texts, texts_in
 from markets.wordings import Stated, stated_of
 
 State = Relation.State
 FINISHED = (Market.State.RESOLVED, Market.State.CLOSED)
+ENDED = "One of its markets has ended."
 
 
 def note_listing(page: object, market_ids: Iterable[str], *, at: datetime) -> tuple[int, ...]:
@@ -49,12 +50,17 @@ def invalidate_changed(market_ids: Iterable[str] | None, *, at: datetime) -> tup
 
 def retire_ended(*, at: datetime) -> int:
     """Put away what waits for a person although a market of it has ended; return how many."""
-    ended = Relation.objects.filter(
-        state=State.PROPOSED, members__market__state__in=FINISHED
-    ).values("pk")
-    return Relation.objects.filter(pk__in=ended, state=State.PROPOSED).update(
-        state=State.INVALIDATED, reason="One of its markets has ended.", decided_at=at
-    )
+    ended = RelationMember.objects.filter(market__state__in=FINISHED).values("relation")
+    waiting = Relation.objects.filter(pk__in=ended, state=State.PROPOSED)
+    with transaction.atomic():
+        held = list(waiting.select_for_update().only("type").order_by("id"))
+        for some in chunks([relation.pk for relation in held]):
+            Relation.objects.filter(pk__in=some).update(
+                state=State.INVALIDATED, reason=ENDED, decided_at=at
+            )
+        if held:
+            tell_of_run(held, "invalidated", by="system", at=at, reason=ENDED)
+    return len(held)
 
 
 def differences(relation: Relation, stated: Mapping[str, Stated]) -> list[str]:

@@ -93,15 +93,17 @@ def tell(relation: Relation, what: str, *, by: str, at: datetime) -> None:
     )
 
 
-def tell_of_run(relations: Sequence[Relation], *, by: str, at: datetime) -> None:
-    """Tell of all that a run proposed in one entry: it may be thousands."""
+def tell_of_run(
+    relations: Sequence[Relation], what: str, *, by: str, at: datetime, **more: str
+) -> None:
+    """Tell of all that a run did the same with in one entry: it may be thousands."""
     by_type: dict[str, list[int]] = defaultdict(list)
     for relation in relations:
         by_type[relation.type].append(relation.pk)
     journal.record(
-        kind="relation.proposed",
+        kind=f"relation.{what}",
         subject="relations",
         actor=by,
         at=at,
-        data={"count": len(relations), "ids": by_type},
+        data={"count": len(relations), "ids": by_type, **more},
     )

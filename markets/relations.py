@@ -197,7 +197,7 @@ def propose(
     for relation in renewed:
         _renew(relation, good[relation.key], stated, made)
     if new or renewed:
-        tell_of_run([*new, *renewed], by=by, at=at)
+        tell_of_run([*new, *renewed], "proposed", by=by, at=at)
     states = Counter(relation.state for relation in known.values())
     return Tally(
         new=len(new),

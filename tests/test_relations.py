@@ -390,6 +390,39 @@ def test_ended_markets_leave_the_live_process_and_the_inbox(deal: Relation, oper
     assert again.state == "APPROVED"
 
 
+@pytest.mark.django_db
+def test_a_run_that_puts_relations_away_is_one_audit_entry(deal: Relation) -> None:
+    Market.objects.filter(pk="101").update(state=Market.State.CLOSED)
+
+    assert retire_ended(at=LATER) == 1
+    assert retire_ended(at=LATER) == 0
+
+    entry = AuditEntry.objects.get(kind="relation.invalidated")
+    assert (entry.subject, entry.actor, entry.at) == ("relations", "system", LATER)
+    assert entry.data == {
+        "count": 1,
+        "ids": {deal.type: [deal.pk]},
+        "reason": "One of its markets has ended.",
+    }
+
+
+@pytest.mark.django_db
+def test_relations_are_not_put_away_without_their_audit_entry(
+    deal: Relation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise RuntimeError("disk full")
+
+    Market.objects.filter(pk="101").update(state=Market.State.CLOSED)
+    monkeypatch.setattr(journal, "record", full)
+
+    with pytest.raises(RuntimeError):
+        retire_ended(at=LATER)
+
+    deal.refresh_from_db()
+    assert deal.state == "PROPOSED"
+
+
 # --- what invalidates ------------------------------------------------------------------------
 
 
