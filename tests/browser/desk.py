@@ -1,7 +1,7 @@
 """A small desk for browser tests: the real app on a port, with a few rows and orders by line.
 
 `serve` wants Django set up and a fresh MPX_HOME. It says `ready`, then obeys lines on its
-standard input and answers each with `done`: `open KEY`, `raise KEY` (first P2, then P1), `close KEY`.
+standard input and answers each with `done`: `open KEY`, `raise KEY` (P2, then P1), `close KEY`.
 """
 
 from __future__ import annotations
