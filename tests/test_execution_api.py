@@ -26,6 +26,7 @@ from tests.desk_cast import (
     approved,
     approver,
     basket,
+    endgame,
     person,
     prepare,
     show,
@@ -283,6 +284,24 @@ def test_what_is_not_there_is_404(dana, avi) -> None:
         dana.post("/api/execution/intent", {"signal_id": 77}),
     ):
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_bet_is_ordered_as_what_it_is(dana: Caller) -> None:
+    view, bet = endgame(event_id="9")
+    show(view)
+
+    seen = dana.post("/api/v1/intents/preview", {"signal": bet.key}).json()
+    made = dana.post(
+        "/api/v1/intents", {"signal": bet.key, "plan_hash": seen["plan"]["hash"]}, key="k"
+    )  # fmt: skip
+
+    plan = seen["plan"]
+    assert (plan["structure"], plan["min_payoff"]) == ("bet", "0.000000")
+    assert plan["worst_loss"] == plan["notional"]
+    assert plan["bet"]["events"] == bet.payload["facts"]["events"]
+    assert Decimal(plan["expected_gain"]) > 0 > Decimal(plan["profit"])
+    assert made.status_code == 201
+    assert OrderIntent.objects.get(signal=bet).status == "SUGGESTED"
 
 
 def test_observation_is_no_order_and_the_refusal_says_so(dana, signal) -> None:
