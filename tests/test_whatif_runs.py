@@ -100,7 +100,7 @@ def test_a_published_version_can_be_the_candidate(rule, folder):
     assert run.result["candidate"]["alerts"] > run.result["live"]["alerts"]
 
 
-def test_progress_is_told_and_ends_where_the_bytes_end(rule, folder, monkeypatch):
+def test_progress_is_told_by_bytes_until_all_are_read(rule, folder, monkeypatch):
     monkeypatch.setattr(whatif_runs, "TELL_SECONDS", 0.0)
     told: list[tuple[int, int]] = []
     tell = whatif_runs._tell
@@ -117,7 +117,9 @@ def test_progress_is_told_and_ends_where_the_bytes_end(rule, folder, monkeypatch
 
     assert run.state == "DONE"
     assert len(told) > 10 and told == sorted(told)
-    assert 0 < told[0][0] < 1000 and told[-1][0] == 1000
+    # The last look is up to LOOK_EVERY frames before the end; with the answer it is all of it.
+    assert 0 < told[0][0] < 500 and 950 < told[-1][0] <= 1000
+    assert run.permille == 1000
 
 
 def test_a_cancelled_one_stops_and_stays_cancelled(rule, folder, monkeypatch):
