@@ -369,6 +369,19 @@ def test_signal_page_says_when_the_lines_do_not_add_up(viewer: Client) -> None:
     assert "the lines do not add up" in text_of(viewer.get(f"/signals/{signal.key}/"))
 
 
+def test_worst_end_names_every_market_it_speaks_of(viewer: Client) -> None:
+    view = cast.view_of(0.30, 0.30, 0.30)
+    cast.list_event(view)
+    signal = cast.tell("opened", cast.finding_in(view), cast.rule())
+    first, second = (market.terms.market_id for market in view.markets[:2])
+    signal.payload["certificate"]["worst_state"] = f"{first}=Yes, {second}=No, 999=No"
+    signal.save(update_fields=["payload"])
+
+    assert "( Outcome 0: Yes; Outcome 1: No; 999=No )" in text_of(
+        viewer.get(f"/signals/{signal.key}/")
+    )
+
+
 def test_signal_page_tells_what_was_seen_where_nothing_is_sure_to_be_paid(viewer: Client) -> None:
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.list_event(view)

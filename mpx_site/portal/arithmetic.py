@@ -106,9 +106,12 @@ def _line(leg: Leg, outcome: Outcome | None) -> Line:
 
 
 def _worst_state(plan: Plan, lines: tuple[Line, ...]) -> str:
-    """Return the worst state with the market's name instead of its id, where known."""
-    market_id, _, outcome = plan.certificate.worst_state.partition("=")
-    for line in lines:
-        if line.market is not None and line.market.id == market_id:
-            return f"{line.market.label or line.market.question}: {outcome}"
-    return plan.certificate.worst_state
+    """Return the worst state with the markets' names instead of their ids, where known."""
+    named = {
+        line.market.id: line.market.label or line.market.question for line in lines if line.market
+    }
+    parts = (part.partition("=") for part in plan.certificate.worst_state.split(", "))
+    return "; ".join(
+        f"{named[market_id]}: {outcome}" if market_id in named else f"{market_id}{sign}{outcome}"
+        for market_id, sign, outcome in parts
+    )

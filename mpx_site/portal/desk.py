@@ -83,6 +83,7 @@ class Troubles:
     outbox_pending: int
     outbox_failed: int
     outbox_oldest: datetime | None
+    alerts_go_out: bool
 
 
 class Desk:
@@ -165,6 +166,7 @@ def troubles(*, at: datetime) -> Troubles:
         outbox_pending=waiting.count(),
         outbox_failed=OutboxEntry.objects.filter(state=OutboxEntry.State.FAILED).count(),
         outbox_oldest=oldest,
+        alerts_go_out=settings.TELEGRAM_ENABLED,
     )
 
 

@@ -6,7 +6,7 @@ LEVELS = {
     "P1": "Executable as stated: real depth, fees paid, every gate open.",
     "P2": "Pays after fees, but less than the rule asks for or not for long enough yet; or it is a "
     "direction or a bet.",
-    "P3": "Watch only: the reasons below stop it.",
+    "P3": "Watch only: the reasons given stop it.",
 }
 
 VERDICTS = {
