@@ -58,8 +58,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what can only run on PostgreSQL; the second run has it."""
-    # The longest one first, so that it does not end up alone on one core.
-    items.sort(key=lambda item: item.path.name != "test_postgres.py")
     if RUN_ON:
         return
     marks = {item: item.get_closest_marker("postgres") for item in items}
