@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -21,6 +22,19 @@ if TYPE_CHECKING:  # Django's own class takes no parameters at run time
     _OutboxAdmin = admin.ModelAdmin[OutboxEntry]
 else:
     _AuditAdmin = _FeedAdmin = _HeartbeatAdmin = _OutboxAdmin = admin.ModelAdmin
+
+
+Row = TypeVar("Row", bound=Model)
+
+
+def shown_row(model_admin: admin.ModelAdmin[Row], request: HttpRequest, object_id: str) -> Row:
+    """Return the row of a page of one's own; raise `Http404`, or `PermissionDenied` to look."""
+    row = model_admin.get_object(request, object_id)
+    if row is None:
+        raise Http404
+    if not model_admin.has_view_permission(request, row):
+        raise PermissionDenied
+    return row
 
 
 class ReadOnly:

@@ -25,7 +25,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from alerts.admin import ReadOnly
+from alerts.admin import ReadOnly, shown_row
 from execution import intents
 from execution.idempotency import BadKey, KeyReused
 from execution.models import (
@@ -307,10 +307,8 @@ class OrderIntentAdmin(Styled, ReadOnly, _IntentAdmin):
         """Show one intent with everything it was decided on. Nothing is edited here."""
         if request.method != "GET":
             raise PermissionDenied
-        intent = self.get_object(request, object_id)
-        if intent is None:
-            raise Http404
-        if not self.has_view_permission(request, intent) or not isinstance(request.user, User):
+        intent = shown_row(self, request, object_id)
+        if not isinstance(request.user, User):
             raise PermissionDenied
         context = self._context(request, intent, request.user)
         return TemplateResponse(request, "admin/execution/orderintent/intent.html", context)
@@ -384,18 +382,22 @@ def intent_link(intent_id: int | None) -> SafeString | str:
     return format_html('<a href="{}">#{}</a>', address, intent_id)
 
 
+class OfIntent(ReadOnly):
+    """Rows that belong to an intent, with the way to it."""
+
+    @admin.display(description="intent", ordering="intent")
+    def of(self, row: IntentEvent | IntentLeg | Fill | PositionEntry) -> SafeString | str:
+        return intent_link(row.intent_id)
+
+
 @admin.register(IntentEvent)
-class IntentEventAdmin(ReadOnly, _EventAdmin):
+class IntentEventAdmin(OfIntent, _EventAdmin):
     list_display = ("at", "kind", "of", "actor", "status", "audit")
     list_display_links = ("at",)
     list_filter = ("kind", "status")
     search_fields = ("=intent__id", "=audit_id")
     search_help_text = "The whole number of an intent or audit entry."
     ordering = ("-id",)
-
-    @admin.display(description="intent", ordering="intent")
-    def of(self, event: IntentEvent) -> SafeString | str:
-        return intent_link(event.intent_id)
 
     @admin.display(description="audit", ordering="audit_id")
     def audit(self, event: IntentEvent) -> SafeString:
@@ -404,42 +406,30 @@ class IntentEventAdmin(ReadOnly, _EventAdmin):
 
 
 @admin.register(IntentLeg)
-class IntentLegAdmin(ReadOnly, _LegAdmin):
+class IntentLegAdmin(OfIntent, _LegAdmin):
     list_display = ("label", "of", "state", "size", "limit_price", "filled", "paid", "unwind")
     list_filter = ("state", "unwind")
     search_fields = ("=intent__id", "=market__id")
     search_help_text = "The whole number of an intent or id of a market."
     ordering = ("-id",)
 
-    @admin.display(description="intent", ordering="intent")
-    def of(self, leg: IntentLeg) -> SafeString | str:
-        return intent_link(leg.intent_id)
-
 
 @admin.register(Fill)
-class FillAdmin(ReadOnly, _FillAdmin):
+class FillAdmin(OfIntent, _FillAdmin):
     list_display = ("at", "side", "size", "avg_price", "fee", "cash", "of", "market_id")
     list_filter = ("side",)
     search_fields = ("=intent__id", "=market__id", "=token_id")
     search_help_text = "The whole number of an intent, id of a market or token."
     ordering = ("-id",)
 
-    @admin.display(description="intent", ordering="intent")
-    def of(self, fill: Fill) -> SafeString | str:
-        return intent_link(fill.intent_id)
-
 
 @admin.register(PositionEntry)
-class PositionEntryAdmin(ReadOnly, _EntryAdmin):
+class PositionEntryAdmin(OfIntent, _EntryAdmin):
     list_display = ("at", "kind", "shares", "cash", "market_id", "outcome_index", "of")
     list_filter = ("kind",)
     search_fields = ("=intent__id", "=market__id", "=token_id")
     search_help_text = "The whole number of an intent, id of a market or token."
     ordering = ("-id",)
-
-    @admin.display(description="intent", ordering="intent")
-    def of(self, entry: PositionEntry) -> SafeString | str:
-        return intent_link(entry.intent_id)
 
 
 @admin.register(LiveBook)

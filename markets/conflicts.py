@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from datetime import date
 
 from markets.groups import gaps_in
-from markets.listing import EventTerms, MarketTerms
+from markets.listing import OVER, EventTerms, MarketTerms
 
 # The venue's `endDate` lies on the question's day or the next one in nine of ten questions with
 # a date; a week allows for time zones and "week ending on".
 TOLERATED_DAYS = 7
-FINISHED = frozenset({"resolved", "closed", "archived"})
 
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _DATE = re.compile(
@@ -32,7 +31,7 @@ def conflicts_of(event: EventTerms) -> Mapping[str, str]:
     return {
         market.market_id: "; ".join((*shared, *_of_market(event, market)))
         for market in event.markets
-        if market.untradable not in FINISHED
+        if market.untradable not in OVER
     }
 
 

@@ -9,11 +9,12 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from alerts.admin import shown_row
 from markets.models import Market
 from markets.relation_models import SynonymGroup, SynonymGroupMember
 from markets.relations import PERMISSION, AlreadyDecided, ReasonMissing
@@ -78,11 +79,7 @@ class SynonymGroupAdmin(Screen, _GroupAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one group with its members; change and decide it."""
-        group = self.get_object(request, object_id)
-        if group is None:
-            raise Http404
-        if not self.has_view_permission(request, group):
-            raise PermissionDenied
+        group = shown_row(self, request, object_id)
         if request.method == "POST":
             return self._decide(request, group)
         return TemplateResponse(

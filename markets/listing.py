@@ -18,6 +18,9 @@ MOST_SHARES = 10**12
 FEE_DECIMALS = 9
 
 
+OVER = frozenset({"resolved", "closed", "archived"})  # `untradable` of what trades no more
+
+
 @dataclass(frozen=True, slots=True)
 class MarketTerms:
     """One market as listed. Index 0 and 1 of `token_ids` and `outcomes` belong together."""

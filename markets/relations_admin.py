@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -19,6 +19,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from alerts.admin import shown_row
 from alerts.models import AuditEntry
 from markets.models import Market
 from markets.related import Member, NotExpressible, RelationType, at_outcome_0
@@ -281,11 +282,7 @@ class RelationAdmin(Screen, _RelationAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one relation with everything to decide it on; decide it."""
-        relation = self.get_object(request, object_id)
-        if relation is None:
-            raise Http404
-        if not self.has_view_permission(request, relation):
-            raise PermissionDenied
+        relation = shown_row(self, request, object_id)
         if request.method == "POST":
             return self._decide(request, relation)
         return TemplateResponse(

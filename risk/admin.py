@@ -16,12 +16,12 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from alerts.admin import ReadOnly
+from alerts.admin import ReadOnly, shown_row
 from alerts.models import AuditEntry
 from risk import breakers, killswitch, limits
 from risk.checks import Verdict
@@ -176,11 +176,7 @@ class PolicyAdmin(Screen, _PolicyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        policy = self.get_object(request, object_id)
-        if policy is None:
-            raise Http404
-        if not self.has_view_permission(request, policy):
-            raise PermissionDenied
+        policy = shown_row(self, request, object_id)
         form = PolicyForm(policy, request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid() and self._change(request, form):
             return HttpResponseRedirect(request.path)
@@ -235,11 +231,7 @@ class PolicyChangeAdmin(Screen, _ChangeAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        change = self.get_object(request, object_id)
-        if change is None:
-            raise Http404
-        if not self.has_view_permission(request, change):
-            raise PermissionDenied
+        change = shown_row(self, request, object_id)
         if request.method == "POST":
             self._decide(request, change)
             return HttpResponseRedirect(request.path)
@@ -311,11 +303,7 @@ class BreakerAdmin(Screen, _BreakerAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """Show one breaker; a POST closes it, with a reason."""
-        breaker = self.get_object(request, object_id)
-        if breaker is None:
-            raise Http404
-        if not self.has_view_permission(request, breaker):
-            raise PermissionDenied
+        breaker = shown_row(self, request, object_id)
         form = ReasonForm(request.POST if request.method == "POST" else None)
         if request.method == "POST" and form.is_valid():
             self._reset(request, breaker, form.said)

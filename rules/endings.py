@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from markets.book import Book
-from markets.listing import EventTerms
+from markets.listing import OVER, EventTerms
 from rules.kernel.endgame import History, detect_endgame
 from rules.kernel.finding import EventView
 from rules.rule_kinds import EndgameRule
 from rules.rule_schema import RuleDefinition
 from rules.sightings import ActiveRule, Sighting, market_view
-from rules.watch import OVER
 
 HOUR, MINUTE = 3_600.0, 60.0
 

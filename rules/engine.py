@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from markets.book import Book
-from markets.listing import EventTerms, MarketTerms
+from markets.listing import OVER, EventTerms, MarketTerms
 from rules.endings import Endings
 from rules.kernel.endgame import History
 from rules.kernel.finding import Finding, Limits, NearMiss
@@ -29,7 +29,7 @@ from rules.rule_kinds import (
 )
 from rules.series import Series
 from rules.sightings import ActiveRule, Sighting, market_view
-from rules.watch import OVER, Watch
+from rules.watch import Watch
 
 if TYPE_CHECKING:
     from rules.kernel.known import Contradiction

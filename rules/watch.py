@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from markets.book import NO_ASK, NO_BID, Book
 from markets.fills import FREE, PRICE_ONE, cost_table
-from markets.listing import EventTerms, MarketTerms
+from markets.listing import OVER, EventTerms, MarketTerms
 from rules.kernel.baskets import detect_event, detect_market, yes_outcome
 from rules.kernel.finding import EventView, Finding, Limits, NearMiss
 from rules.sightings import ActiveRule, Sighting, market_view, unconfirmed
@@ -15,7 +15,6 @@ from rules.sightings import ActiveRule, Sighting, market_view, unconfirmed
 UNUSABLE = 10.0  # cost that keeps a leg without an offer out of any YES basket
 REFRESH = 1_000  # updates after which sums are added up afresh (float drift)
 TOLERANCE = 1e-9
-OVER = frozenset({"resolved", "closed", "archived"})
 
 
 class Watch:

@@ -27,11 +27,11 @@ import msgspec
 from markets.book import PRICE_TEXT, Book, Stamp
 from markets.fills import PRICE_ONE
 from markets.frames import Frame
+from markets.listing import OVER
 from markets.polymarket.wire import last_stamp
 from markets.problems import Problems
 from markets.recording import NotARecording, Recording, RecordingWriter, later_parts
 from rules import house
-from rules.watch import OVER
 from signals.pipeline import Pipeline, Step
 
 log = logging.getLogger(__name__)

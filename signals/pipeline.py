@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from markets.book import Book
 from markets.books import Books
 from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
-from markets.listing import BadListing, EventTerms, decode_page, read_page
+from markets.listing import OVER, BadListing, EventTerms, decode_page, read_page
 from markets.problems import Problems
 from rules import house
 from rules.dsl import RuleError, parse_rule
 from rules.engine import ActiveRule, Engine
-from rules.watch import OVER
 from signals.episodes import Digest, Episodes, SignalChange
 
 
