@@ -40,7 +40,7 @@ checks: install-dev
 	$(MANAGE) makemigrations --check --dry-run
 
 pytest: install-dev
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Resolve the dependencies anew (needs uv).
 lock:

@@ -23,14 +23,14 @@ MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
 LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 
-PRICE_TEXT = tuple(f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in range(PRICE_ONE + 1))
-# Price text to 1e-4 USD. Levels lie strictly between 0 and 1; the touch of an empty side is
-# "0" for a bid and "1" for an ask. One table for all, because it is what stays in the cache.
-_PRICE = {text: p for p, text in enumerate(PRICE_TEXT)}
-_LEVEL = {text: p for text, p in _PRICE.items() if 0 < p < PRICE_ONE}
+# Prices in 1e-4 USD, what most markets use first: made in this order, the few texts and numbers
+# that nearly all frames speak of lie together in memory and stay in the cache.
+_PRICES = [*range(0, PRICE_ONE + 1, 10), *(p for p in range(PRICE_ONE) if p % 10)]
+_SPELLED = {p: f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in _PRICES}
+PRICE_TEXT = tuple(_SPELLED[p] for p in range(PRICE_ONE + 1))
+# Levels lie strictly between 0 and 1. One table for all ticks and both sides.
+_LEVEL = {text: p for p, text in _SPELLED.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
-_OPPOSITE = {"BUY": "SELL", "SELL": "BUY"}
-_MIRROR_TEXT = {text: PRICE_TEXT[PRICE_ONE - p] for text, p in _LEVEL.items()}
 
 # Sizes from 1 share up to a trillion, a comma after each.
 _PLAIN_SIZES = re.compile(r"(?:[1-9][0-9]{0,11}+(?:\.[0-9]++)?,)++").fullmatch
@@ -57,9 +57,12 @@ class _Touched:
         "asks",
         "bid",
         "bids",
+        "cost",
         "evaluable",
+        "gain",
         "group",
         "hot",
+        "inverted",
         "leg",
         "moved",
         "received",
@@ -67,6 +70,7 @@ class _Touched:
         "split",
         "stamp",
         "state_note",
+        "table",
         "token0",
         "token1",
         "told_at",
@@ -137,7 +141,9 @@ class Book(_Touched):
         self.epoch = 0  # grows with every snapshot that ended a gap
         self.group: Any = None  # what the engine watches it for
         self.also: tuple[Any, ...] = ()  # and what else does (see `rules.engine`)
-        self.leg = 0
+        self.leg, self.inverted = 0, False
+        self.table: Sequence[float] = ()  # what it counts with there, by price
+        self.cost = self.gain = 0.0
         self.moved = False  # its top changed since it was last taken (see `Books.take_moved`)
         self.hot = 0  # how many want every change, not only of the touch
         self.traded = 0  # 1e-6 shares since it is kept
@@ -280,15 +286,15 @@ class Book(_Touched):
         entries: Sequence[Change] | None = message.price_changes
         if entries is None:
             raise BadValue("price_changes", "")
-        bids, asks, token = self.bids, self.asks, self.token0
+        token = self.token0
         if len(entries) == 2:
             first, second = entries
             if (
                 first.size == second.size
+                and first.side != second.side
+                and PRICE_TEXT[PRICE_ONE - _LEVEL.get(first.price, 0)] == second.price
                 and first.asset_id == token
                 and second.asset_id == self.token1
-                and _MIRROR_TEXT.get(first.price) == second.price
-                and _OPPOSITE.get(first.side) == second.side
             ):
                 entries = (first,)  # the other says the same of the other outcome
         best_bid, best_ask = self.bid, self.ask
@@ -301,43 +307,42 @@ class Book(_Touched):
                 price, token, buys = PRICE_ONE - price, self.token1, change.side == "SELL"
             else:
                 raise BadValue("asset_id", change.asset_id)
-            if not buys and change.side not in _OPPOSITE:
-                raise BadValue("side", change.side)
             try:
                 gone = not LEAST_SIZE <= float(size) < MAX_SIZE and _is_zero(size)
             except ValueError:
                 raise BadValue("size", size) from None
             if gone:
                 if buys:
-                    if bids.pop(price, None) is not None and price == best_bid:
-                        best_bid = max(bids, default=NO_BID)
-                elif asks.pop(price, None) is not None and price == best_ask:
-                    best_ask = min(asks, default=NO_ASK)
+                    if self.bids.pop(price, None) is not None and price == best_bid:
+                        best_bid = max(self.bids, default=NO_BID)
+                elif self.asks.pop(price, None) is not None and price == best_ask:
+                    best_ask = min(self.asks, default=NO_ASK)
             # A price has one side: an order may take a level whole and rest there with
             # what is left, which the venue tells by this one entry.
             elif buys:
-                bids[price] = size
+                self.bids[price] = size
                 if price > best_bid:
                     best_bid = price
-                if price >= best_ask and asks.pop(price, None) is not None:
-                    best_ask = min(asks, default=NO_ASK)
+                if price >= best_ask and self.asks.pop(price, None) is not None:
+                    best_ask = min(self.asks, default=NO_ASK)
             else:
-                asks[price] = size
+                self.asks[price] = size
                 if price < best_ask:
                     best_ask = price
-                if price <= best_bid and bids.pop(price, None) is not None:
-                    best_bid = max(bids, default=NO_BID)
+                if price <= best_bid and self.bids.pop(price, None) is not None:
+                    best_bid = max(self.bids, default=NO_BID)
         if change is None:
             return False
         # Every frame of a same-millisecond batch states the touch after the whole batch.
-        bid, ask = _PRICE.get(change.best_bid, NO_BID), _PRICE.get(change.best_ask, NO_ASK)
+        bid, ask = best_bid, best_ask
         if token is not self.token0:
             bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
+        agrees = change.best_bid == PRICE_TEXT[bid] and change.best_ask == PRICE_TEXT[ask]
         moved = best_bid != self.bid or best_ask != self.ask
         if moved:
             self.bid, self.ask = best_bid, best_ask
         self.stamp = body
-        split = (bid != best_bid or ask != best_ask) and not self._states_no_more(change, token)
+        split = not agrees and not self._states_no_more(change, token)
         if not moved and split is self.split:
             return False
         self.split, self.received = split, received

@@ -66,32 +66,22 @@ class Books:
             decoded = wire.decode_deltas(body)
         except wire.DECODE_ERRORS:
             decoded = None
-        if type(decoded) is Delta and decoded.event_type == "price_change":
-            book = self.by_market.get(decoded.market)
-            if book is not None:
-                touched = self._changed(book, decoded, body, received)
-                return NONE if touched is None else (touched,)
+        if type(decoded) is Delta and (book := self.by_market.get(decoded.market)) is not None:
+            try:
+                moved = book.change(decoded, received, body)
+            except BadValue as error:
+                return (self._refused(book, error, body, received),)
+            if moved:
+                return (self._moved(book),)
+            return (book,) if book.hot else NONE
         self._conn = conn
         return self._feed_any(body, received)
-
-    def _changed(
-        self, book: Book, delta: Delta | Message, body: bytes, received: int
-    ) -> Book | None:
-        try:
-            if not book.change(delta, received, body):
-                return book if book.hot else None
-        except BadValue as error:
-            return self._refused(book, error, body, received)
-        if not book.moved:
-            book.moved = True
-            self.moved.append(book)
-        return book
 
     def _feed_any(self, body: bytes, received: int) -> Sequence[Book]:
         try:
             decoded = wire.decode_frame(body)
-        except wire.DECODE_ERRORS:
-            return self._feed_piecewise(body, received)
+        except wire.DECODE_ERRORS as error:
+            return self._feed_piecewise(body, received, error)
         messages = (decoded,) if isinstance(decoded, Message) else decoded
         return _distinct(self._apply(each, body, received) for each in messages)
 
@@ -219,10 +209,8 @@ class Books:
         book = self.by_market.get(message.market)
         if book is None:
             return self._not_about_a_book(message, body, received)
-        if message.event_type == "price_change":
-            return self._changed(book, message, body, received)
         try:
-            moved = self._rarer(message, book, body, received)
+            moved = self._told(message, book, body, received)
         except BadValue as error:
             return self._refused(book, error, body, received)
         if moved:
@@ -240,9 +228,11 @@ class Books:
             book.moved = False
         return moved
 
-    def _rarer(self, message: Message, book: Book, body: bytes, received: int) -> bool:
-        """Apply what is not a price_change; return whether it changed the book."""
+    def _told(self, message: Message, book: Book, body: bytes, received: int) -> bool:
+        """Apply a message of any kind; return whether it changed the book."""
         event = message.event_type
+        if event == "price_change":
+            return book.change(message, received, body)
         if event not in wire.BOOK_EVENTS:
             self._not_about_a_book(message, body, received)
             return False
@@ -283,18 +273,18 @@ class Books:
             return self._distrust(book, received)
         return None
 
-    def _feed_piecewise(self, body: bytes, received: int) -> Sequence[Book]:
+    def _feed_piecewise(self, body: bytes, received: int, error: Exception) -> Sequence[Book]:
         """Apply what can be read of a frame that does not decode as a whole."""
         try:
             pieces = wire.split_frame(body)
-        except wire.DECODE_ERRORS as error:
+        except wire.DECODE_ERRORS:
             return self._unreadable(body, received, error)
         touched: list[Book | None] = []
         for piece in map(bytes, pieces):
             try:
                 message = wire.decode_message(piece)
-            except wire.DECODE_ERRORS as error:
-                touched += self._unreadable(piece, received, error)
+            except wire.DECODE_ERRORS as bad:
+                touched += self._unreadable(piece, received, bad)
                 continue
             touched.append(self._apply(message, piece, received))
         return _distinct(touched)

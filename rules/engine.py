@@ -121,16 +121,14 @@ class Engine:
 
     def _watch(self, watch: Watch, books: list[Book], rules: tuple[ActiveRule, ...]) -> Watch:
         before = self.watches.pop(watch.subject, None)
-        watch.rules, watch.books = rules, books
+        watch.rules = rules
+        watch.hold(books)
         if before:
             codes = {rule.code for rule in rules}
             watch.left = tuple(rule for rule in before.rules if rule.code not in codes)
             watch.hot_since = before.hot_since
             before.release()
             watch.found(before.active)
-        for number, book in enumerate(books):
-            book.group, book.leg = watch, number
-            watch.take(book)
         if not watch.over:
             self.watches[watch.subject] = watch
         return watch

@@ -24,17 +24,13 @@ class Watch:
         "active",
         "alone",
         "books",
-        "costs",
         "gain",
-        "gains",
         "hot",
         "hot_since",
-        "inverted",
         "left",
         "legs",
         "rules",
         "subject",
-        "tables",
         "terms",
         "total",
         "unseen",
@@ -49,11 +45,7 @@ class Watch:
         self.rules: tuple[ActiveRule, ...] = ()
         self.left: tuple[ActiveRule, ...] = ()  # looked at it until its terms changed
         self.books: list[Book] = []
-        self.tables = [cost_table(leg.fee or FREE) for leg in legs]
-        self.inverted = [yes_outcome(leg) == 1 for leg in legs]
         self.unseen = [_cost_unseen(leg) for leg in legs]
-        self.costs = [UNUSABLE] * len(legs)
-        self.gains = [0.0] * len(legs)
         self.total = UNUSABLE * len(legs)
         self.gain = 0.0
         self.updates = 0
@@ -61,28 +53,36 @@ class Watch:
         self.hot_since = 0  # unix ns; 0 while it is not hot
         self.hot = False  # to be looked at on every change of a leg, depth included
 
+    def hold(self, books: list[Book]) -> None:
+        """Take over the books of the legs, from another watch if one had them."""
+        self.books = books
+        for number, (leg, book) in enumerate(zip(self.legs, books, strict=True)):
+            book.group, book.leg = self, number
+            book.table, book.inverted = cost_table(leg.fee or FREE), yes_outcome(leg) == 1
+            book.cost, book.gain = UNUSABLE, 0.0
+            self.take(book)
+
     def take(self, book: Book) -> None:
         """Bring the sums up to date with a book's touch.
 
         What the kernel would find is never hidden here; what it makes of a leg
         that nobody sells, or that does not trade, is for the kernel to say.
         """
-        leg = book.leg
         if book.evaluable:
-            bid, ask, table = book.bid, book.ask, self.tables[leg]
-            if self.inverted[leg]:
+            bid, ask, table = book.bid, book.ask, book.table
+            if book.inverted:
                 bid, ask = PRICE_ONE - ask, PRICE_ONE - bid
-            cost = (bid + self.legs[leg].tick) / PRICE_ONE if ask == NO_ASK else table[ask]
+            cost = (bid + self.legs[book.leg].tick) / PRICE_ONE if ask == NO_ASK else table[ask]
             gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
         else:
-            cost, gain = self.unseen[leg], 0.0
-        costs, gains = self.costs, self.gains
-        self.total += cost - costs[leg]
-        self.gain += gain - gains[leg]
-        costs[leg], gains[leg] = cost, gain
+            cost, gain = self.unseen[book.leg], 0.0
+        self.total += cost - book.cost
+        self.gain += gain - book.gain
+        book.cost, book.gain = cost, gain
         self.updates += 1
         if self.updates % REFRESH == 0:
-            self.total, self.gain = sum(costs), sum(gains)
+            self.total = sum(each.cost for each in self.books)
+            self.gain = sum(each.gain for each in self.books)
         self._heat()
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from markets.book import NO_ASK, NO_BID, BadValue, Book, size_units
 from markets.fills import PRICE_ONE, SIZE_ONE, mirrored
-from markets.polymarket.wire import decode_message
+from markets.polymarket.wire import DECODE_ERRORS, decode_message
 from tests.worlds import market_terms
 
 TERMS = market_terms(1)
@@ -401,7 +401,7 @@ def test_an_asset_of_another_market_is_named() -> None:
 
 
 def test_a_side_that_is_neither_is_named() -> None:
-    with pytest.raises(BadValue, match="side='HOLD'"):
+    with pytest.raises(DECODE_ERRORS, match=r"'HOLD' - at `\$.price_changes\[0\].side`"):
         apply(fresh(), change(entry(0, "HOLD", "0.5", "1")))
 
 

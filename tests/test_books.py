@@ -205,7 +205,6 @@ BAD_VALUES = {
     "negative size": change(size="-5"),
     "size of no number": change(size="many"),
     "no size": change(size=""),
-    "no such side": change(side="HOLD"),
     "foreign asset": change(asset_id="9" * 78),
     "asset of another market": change(asset_id=BETA.token_ids[0]),
     "snapshot with a bad level": snapshot(bids=levels(("0.4", "10"), ("1.4", "10"))),
@@ -233,6 +232,15 @@ def test_a_value_that_cannot_be_is_counted_and_leaves_its_book_stale(
     assert list(looked_at) == books.take_moved() == [alpha(books)]
     assert alpha(books).received == 5
     assert beta(books).state == "fresh"
+
+
+def test_a_side_that_is_neither_is_named_and_leaves_its_book_stale(books: Books) -> None:
+    books.feed(encoded(change(side="HOLD")), 5)
+
+    problem = only_problem(books)
+    assert (problem.source, problem.reason) == ("ws", "bad_frame")
+    assert "'HOLD' - at `$.price_changes[0].side`" in problem.detail
+    assert (alpha(books).state, beta(books).state) == ("stale", "fresh")
 
 
 def test_a_bad_first_frame_is_dated_when_it_came(books: Books) -> None:

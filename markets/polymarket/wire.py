@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
 # --- market channel -------------------------------------------------------
+
+Side = Literal["BUY", "SELL"]
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +35,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     asset_id: str
     price: str
     size: str
-    side: str
+    side: Side
     best_bid: str = ""
     best_ask: str = ""
 
@@ -65,10 +68,9 @@ class Message(msgspec.Struct, gc=False):
     version: str = ""
 
 
-class Delta(msgspec.Struct, gc=False):
-    """The fields of a `Message` that a price_change has: nineteen of twenty are one."""
+class Delta(msgspec.Struct, gc=False, tag_field="event_type", tag="price_change"):
+    """A price_change and nothing else: nineteen of twenty messages are one."""
 
-    event_type: str = ""
     market: str = ""
     timestamp: str = ""
     price_changes: list[Change] | None = None

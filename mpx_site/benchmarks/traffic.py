@@ -16,7 +16,7 @@ from decimal import Decimal
 from markets.book import PRICE_TEXT, Book
 from markets.fills import PRICE_ONE, Fee
 from markets.listing import EventTerms, MarketTerms
-from markets.polymarket.wire import Change, Message
+from markets.polymarket.wire import Change, Message, Side
 
 LEVELS = 18  # per side: about 1.2 kB a snapshot, as measured on the venue
 FEE = Fee(Decimal("0.04"))
@@ -147,7 +147,7 @@ def _change(quoted: Quoted, now: int, rng: random.Random) -> dict[str, object]:
     ladder = book.bids if buys else book.asks
     price = quoted.next_price(rng, buys=buys)
     size = "0" if price in ladder and len(ladder) > 8 and rng.random() < 0.4 else _size(rng)
-    side = "BUY" if buys else "SELL"
+    side: Side = "BUY" if buys else "SELL"
     book.change(
         Message(price_changes=[Change(book.token0, PRICE_TEXT[price], size, side)]),
         0,
