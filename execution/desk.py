@@ -25,6 +25,7 @@ from markets.books import Books
 from markets.models import Market
 from risk import limits
 from risk.locking import DeskBusy
+from signals.episodes import SignalChange
 from signals.models import Signal
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Desk:
         self._wanted: tuple[str, ...] = ()  # condition ids
         self._books: dict[str, BookNow] = {}  # the newest of each market, not yet written
         self._vouched: list[str] = []
+        self._hurry = False  # something new was found: its books are not to wait for their turn
         self._lock = threading.Lock()
 
     # --- in the stream ---------------------------------------------------------------
@@ -72,10 +74,19 @@ class Desk:
     def on_time(self, at: int) -> None:
         """Call a few times a second whether frames come or not (unix ns)."""
         self.broker.on_time(at)
-        changed, same = self.broker.show(self._wanted, at=at)
+        changed, same = self.broker.show(self._wanted)
         with self._lock:
             self._books |= {book.market_id: book for book in changed}
             self._vouched = same
+
+    def on_signals(self, changes: Iterable[SignalChange]) -> None:
+        """Show the books of what was just found: whoever opens the signal may want to buy."""
+        opened = [each.finding.legs for each in changes if each.change == "opened"]
+        found = {self.broker.books.by_token.get(leg.token_id) for legs in opened for leg in legs}
+        changed, _ = self.broker.show(book.condition_id for book in found if book)
+        with self._lock:
+            self._books |= {book.market_id: book for book in changed}
+            self._hurry = self._hurry or bool(changed)
 
     # --- beside it -------------------------------------------------------------------
 
@@ -97,6 +108,8 @@ class Desk:
             self._shown_at = at
             self._wanted = wanted_conditions()
             self._write_books()
+        elif self._hurry:
+            self._write_books()
         return stored
 
     def _store_answers(self) -> int:
@@ -113,8 +126,10 @@ class Desk:
     def _write_books(self) -> None:
         with self._lock:
             books, self._books = self._books, {}
-            vouched = self._vouched
-        write_books(books.values())
+            vouched, self._hurry = self._vouched, False
+        unlisted = write_books(books.values())
+        with self._lock:  # their markets are on the way to the database
+            self._books = {key: books[key] for key in unlisted} | self._books
         seen_at = _moment(self.broker.last_frame_at)
         LiveBook.objects.filter(pk__in=vouched, seen_at__lt=seen_at).update(seen_at=seen_at)
 
@@ -134,8 +149,8 @@ def wanted_conditions() -> tuple[str, ...]:
     )
 
 
-def write_books(books: Iterable[BookNow]) -> None:
-    """Rewrite the live books of markets that are stored."""
+def write_books(books: Iterable[BookNow]) -> set[str]:
+    """Rewrite the live books of markets that are stored; return the markets that are not."""
     newest = {book.market_id: book for book in books}
     stored = set(Market.objects.filter(pk__in=newest).values_list("pk", flat=True))
     LiveBook.objects.bulk_create(
@@ -144,6 +159,7 @@ def write_books(books: Iterable[BookNow]) -> None:
         unique_fields=["market"],
         update_fields=["state", "epoch", "bids", "asks", "changed_at", "seen_at"],
     )
+    return newest.keys() - stored
 
 
 def _row(book: BookNow) -> LiveBook:

@@ -227,7 +227,7 @@ class PaperBroker:
 
     # --- books for others --------------------------------------------------------------
 
-    def show(self, condition_ids: Iterable[str], *, at: int) -> tuple[list[BookNow], list[str]]:
+    def show(self, condition_ids: Iterable[str]) -> tuple[list[BookNow], list[str]]:
         """Return the books that changed since they were last shown, and markets that did not.
 
         Both are vouched for as of the last frame.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from execution.desk import Desk, DeskThread
 from markets.books import Books
+from signals.episodes import SignalChange
 from signals.live import Observer
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ class LiveDesk:
 
     def on_frame(self, t: int) -> None:
         self.desk.on_frame(t)
+
+    def on_signals(self, changes: Sequence[SignalChange]) -> None:
+        self.desk.on_signals(changes)
 
     def on_time(self, now: int) -> None:
         """Raise `DeskFailed` once the thread is dead."""

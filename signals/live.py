@@ -17,6 +17,7 @@ from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
 from rules.house import is_ours
 from rules.sightings import UNCONFIRMED
+from signals.episodes import SignalChange
 from signals.house import ASK_SECONDS, House
 from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
@@ -35,6 +36,9 @@ class Observer(Protocol):
 
     def on_frame(self, t: int) -> None:
         """A frame was taken (unix ns)."""
+
+    def on_signals(self, changes: Sequence[SignalChange]) -> None:
+        """The frame led to these changes of signals."""
 
     def on_time(self, now: int) -> None:
         """Called a few times a second, whether frames come or not (unix ns)."""
@@ -120,6 +124,8 @@ class Live:
             self._kept.take(frame, step)
         for observer in self._observers:
             observer.on_frame(frame.t)
+            if step.changes:
+                observer.on_signals(step.changes)
         if step.changes:
             self._confirm(step)
         self._store(step, page=frame.body if _is_listing(frame) else None)

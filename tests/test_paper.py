@@ -19,7 +19,11 @@ from markets.models import Market
 from risk import killswitch
 from risk.locking import DeskBusy, NoPolicy
 from risk.models import Breaker, KillSwitch, Policy
-from tests.desk_cast import Venue, approved, approver, basket, prepare, trader
+from rules.kernel.finding import EventView
+from rules.sightings import Sighting
+from signals.episodes import Episodes, SignalChange
+from tests.desk_cast import NS, Venue, approved, approver, basket, prepare, trader, view_of
+from tests.portal_cast import finding_in, list_event, rule
 from tests.servers import wait_for
 from tests.worlds import bids, event_view, fee, ladder, market_view
 
@@ -49,6 +53,12 @@ def opened(*asks: float, **terms) -> tuple[Venue, OrderIntent]:
     venue = Venue([view], **terms).watched()
     intent = approved(signal, trader("dana"), approver("avi"), at=venue.now)
     return venue, intent
+
+
+def found(view: EventView) -> SignalChange:
+    """Return what the pipeline tells when it first sees the event's basket pay."""
+    seen = Sighting(rule(), "7", (finding_in(view),), "")
+    return next(Episodes().take([seen], at=NS))
 
 
 def states(intent: OrderIntent) -> list[str]:
@@ -610,6 +620,33 @@ def test_live_books_are_written_for_open_signals():
     assert (book.state, book.epoch) == ("fresh", 1)
     assert book.asks == [[3000, 100_000_000]]
     assert book.bids == [[2800, 100_000_000]]
+
+
+def test_live_books_of_what_was_just_found_are_written_at_once():
+    view, _ = basket()
+    venue = Venue([view])
+    venue.work()
+
+    venue.desk.on_signals([found(view)])
+    venue.work()
+
+    shown = LiveBook.objects.values_list("pk", "state").order_by("pk")
+    assert list(shown) == [(market, "fresh") for market in LEGS]
+
+
+def test_live_book_waits_until_its_market_is_stored():
+    view = view_of(0.30, 0.30, 0.30)
+    venue = Venue([view])
+    venue.work()
+
+    venue.desk.on_signals([found(view)])
+    venue.work()
+    assert not LiveBook.objects.exists()
+    list_event(view)
+    venue.wait(0.6)
+    venue.work()
+
+    assert LiveBook.objects.count() == len(LEGS)
 
 
 def test_quiet_book_is_vouched_for_as_long_as_frames_come():
