@@ -23,7 +23,9 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 run: install
 	$(MANAGE) up
 
-test: install-dev lint types imports checks pytest
+# The type check leaves one core to the tests.
+test: install-dev
+	$(MAKE) -j2 pytest lint types imports checks
 
 lint: install-dev
 	$(VENV)/bin/ruff check .
