@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import html
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from datetime import timezone as zone
 from decimal import Decimal
 from typing import Any
 
@@ -18,11 +20,18 @@ from django.db import connection
 from django.http import HttpResponseBase
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from execution import intents
+from execution.models import OrderIntent
+from markets.models import Event
 from mpx_site.portal import exports
 from mpx_site.portal.exports import Column
+from rules.models import Rule
+from tests import portal_cast as cast
+from tests.desk_cast import NOW, basket, person, prepare, show, suggested, trader
 
 HOSTILE = (
     "=cmd()",
@@ -47,6 +56,7 @@ class Row:
 
 
 COLUMNS = (Column("text", "text"), Column("amount", "amount"), Column("of", "parent.text"))
+LISTS = ("/intents/", "/rules/")
 
 
 def exported(
@@ -97,7 +107,7 @@ def test_a_csv_is_rfc_4180_and_a_file_with_a_plain_name() -> None:
         (True, "true"),
         (None, ""),
         (timedelta(minutes=-2), "-120.0"),
-        (datetime(2026, 5, 1, 14, tzinfo=timezone(timedelta(hours=2))), "2026-05-01T12:00:00Z"),
+        (datetime(2026, 5, 1, 14, tzinfo=zone(timedelta(hours=2))), "2026-05-01T12:00:00Z"),
         ({"a": "=1"}, '{"a": "=1"}'),
         ("plain", "plain"),
         ("-5", "'-5"),
@@ -169,6 +179,13 @@ def test_a_server_of_either_kind_streams_it_in_parts() -> None:
     assert b"".join(parts) == body(exported(rows))
 
 
+def test_a_path_goes_through_json_where_a_key_may_be_missing() -> None:
+    row = Row("", {"checks": {"ok": True}})
+
+    assert Column("ok", "amount.checks.ok").value(row) is True
+    assert Column("gone", "amount.other.ok").value(row) is None
+
+
 @pytest.mark.django_db
 def test_a_query_is_read_in_batches_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "BATCH", 2)
@@ -182,3 +199,65 @@ def test_a_query_is_read_in_batches_in_its_order(monkeypatch: pytest.MonkeyPatch
     assert [name for (name,) in read[1:-1]] == ["user-4", "user-3", "user-2", "user-1"]
     assert read[-1] == ["Cut: only the first 4 rows are here; narrow the filter."]
     assert len(asked) == 3  # the keys, and two batches
+
+
+# --- the lists of the desk -----------------------------------------------------------
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[OrderIntent]:
+    """Two orders, of which one was taken back, on an event whose title is a formula."""
+    prepare()
+    monkeypatch.setattr(timezone, "now", lambda: NOW)
+    view, signal = basket()
+    show(view)
+    Event.objects.update(title="=HYPERLINK(1)")
+    dana = trader("dana")
+    first = suggested(signal, dana)
+    intents.cancel(first.pk, by=dana, at=NOW, reason="-no", idempotency_key="k1")
+    return [first, suggested(signal, dana)]
+
+
+@pytest.mark.django_db
+def test_orders_are_exported_as_they_are_filtered(client: Any, orders: list[OrderIntent]) -> None:
+    client.force_login(person("val", "viewer"))
+
+    every = lines(client.get("/intents/?format=csv&size=10&page=7"))
+    taken_back = json.loads(body(client.get("/intents/?format=json&status=CANCELLED")))
+
+    titles = dict(zip(every[0], every[1], strict=True))
+    assert [row[0] for row in every[1:]] == [str(orders[1].pk), str(orders[0].pk)]
+    assert titles["event"] == "'=HYPERLINK(1)"
+    assert [row["order"] for row in taken_back["rows"]] == [orders[0].pk]
+    assert taken_back["rows"][0]["reason"] == "cancelled by dana: -no"
+    assert Decimal(taken_back["rows"][0]["at_most_usd"]) == orders[0].notional
+
+
+@pytest.mark.django_db
+def test_positions_and_rules_come_as_files(client: Any, orders: list[OrderIntent]) -> None:
+    client.force_login(cast.operator())
+
+    rules = json.loads(body(client.get("/rules/?format=json")))["rows"]
+    assert [(row["code"], row["runs"], row["version"]) for row in rules] == [
+        (rule.code, True, 1) for rule in Rule.objects.order_by("code")
+    ]
+    assert lines(client.get("/positions/?format=csv"))[0][:3] == ["event_id", "event", "market_id"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_links_its_files_and_keeps_its_filter(
+    client: Any, orders: list[OrderIntent], page: str
+) -> None:
+    client.force_login(cast.operator())
+    told = html.unescape(client.get(f"{page}?status=open&page=1").content.decode())
+
+    assert 'href="?status=open&format=csv"' in told
+    assert 'href="?status=open&format=json"' in told
+
+
+@pytest.mark.django_db
+def test_files_take_the_same_role_as_their_page(client: Any, orders: list[OrderIntent]) -> None:
+    client.force_login(person("nobody"))
+    assert client.get("/intents/?format=csv").status_code == 403
+    assert client.get("/positions/?format=json").status_code == 403

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -16,10 +16,35 @@ from django.views.decorators.http import require_POST, require_safe
 from execution import intents
 from execution.intents import Answer
 from execution.models import OrderIntent
-from mpx_site.portal import orders, steps
+from mpx_site.portal import exports, orders, steps
 from mpx_site.portal.desk import Desk
+from mpx_site.portal.exports import Column
 from mpx_site.portal.steps import Sent
 from signals.models import Signal
+
+ORDERS = (
+    Column("order", "pk"),
+    Column("status", "status"),
+    Column("kind", "kind"),
+    Column("rule", "signal.rule.code"),
+    Column("signal", "signal.key"),
+    Column("event_id", "event_id"),
+    Column("event", "event.title"),
+    Column("at_most_usd", "notional"),
+    Column("expected_cost_usd", "cost"),
+    Column("pays_at_worst_usd", "min_payoff"),
+    Column("spent_usd", "spent"),
+    Column("fees_usd", "fees"),
+    Column("basket_pays_usd", "locked_payoff"),
+    Column("proposed_by", "proposer.username"),
+    Column("approved_by", "approver.username"),
+    Column("single_operator", "single_operator"),
+    Column("suggested_at", "suggested_at"),
+    Column("approved_at", "approved_at"),
+    Column("closed_at", "closed_at"),
+    Column("reason", "reason"),
+    Column("plan_hash", "plan_hash"),
+)
 
 
 @never_cache
@@ -88,9 +113,13 @@ def approvals(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 @steps.for_roles
-def intent_list(request: HttpRequest) -> HttpResponse:
-    asked, rows = orders.intent_list(request.GET, by=steps.person(request))
-    return render(request, "portal/intents.html", {"asked": asked, "intents": rows})
+def intent_list(request: HttpRequest) -> HttpResponseBase:
+    asked = orders.AskedIntents(request.GET)
+    rows = asked.rows(steps.person(request))
+    if (file := exports.answer(request, rows, ORDERS, name="orders")) is not None:
+        return file
+    page = asked.page_of(rows, number=request.GET.get("page"))
+    return render(request, "portal/intents.html", {"asked": asked, "intents": page})
 
 
 @require_safe

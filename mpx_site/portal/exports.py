@@ -15,9 +15,10 @@ So what is exported is exactly what the filters of that address let through. In 
 
 and in its template, beside the pages: `{% include "portal/_export.html" %}`.
 
-Rows are a query or a sequence. A query is asked for its keys first and then read in batches, so
-that nothing is held open for a slow reader; it must have an order. Over the cap the file says
-so in the header `X-Export-Notice` and in its last line (CSV) or its field `notice` (JSON).
+Rows are a query, a sequence, or a function that returns one and is only called for a file. A
+query is asked for its keys first and then read in batches, so that nothing is held open for a
+slow reader; it must have an order. Over the cap the file says so in the header
+`X-Export-Notice` and in its last line (CSV) or its field `notice` (JSON).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -46,11 +47,15 @@ TYPES = {"csv": "text/csv; charset=utf-8; header=present", "json": "application/
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 Rows = QuerySet[Any] | Sequence[Any]
+MaybeRows = Rows | Callable[[], Rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name and where a row has its value, a dotted path or a function."""
+    """One column: its name and where a row has its value, a dotted path or a function.
+
+    A path goes through attributes and the keys of a JSON field, where one may be missing.
+    """
 
     name: str
     of: str | Callable[[Any], object]
@@ -59,7 +64,10 @@ class Column:
         if not isinstance(self.of, str):
             return self.of(row)
         for step in self.of.split("."):
-            row = getattr(row, step) if row is not None else None
+            if isinstance(row, Mapping):
+                row = row.get(step)
+            elif row is not None:
+                row = getattr(row, step)
         return row
 
 
@@ -74,7 +82,7 @@ class _Streamed(StreamingHttpResponse):
 
 
 def answer(
-    request: HttpRequest, rows: Rows, columns: Sequence[Column], *, name: str, cap: int = CAP
+    request: HttpRequest, rows: MaybeRows, columns: Sequence[Column], *, name: str, cap: int = CAP
 ) -> HttpResponseBase | None:
     """Return the file that the address asks for; None if it asks for the page.
 
@@ -85,7 +93,7 @@ def answer(
         return None
     if asked not in TYPES:
         return HttpResponse("A list comes as format=csv or format=json.\n", "text/plain", 400)
-    batches, cut = _read(rows, cap)
+    batches, cut = _read(rows() if callable(rows) else rows, cap)
     notice = f"Cut: only the first {cap:,} rows are here; narrow the filter." if cut else ""
     write = _as_csv if asked == "csv" else _as_json
     file = _Streamed(write(batches, columns, notice=notice), content_type=TYPES[asked])

@@ -12,7 +12,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.paginator import Page
 from django.http import QueryDict
 
 from alerts.models import AuditEntry
@@ -482,8 +481,3 @@ def _since(shown: str, events: Sequence[IntentEvent], plan: Plan) -> tuple[Chang
         if shown and old and old["hash"] == shown:
             return difference(read_plan(old), plan)
     return ()
-
-
-def intent_list(query: QueryDict, *, by: User) -> tuple[AskedIntents, Page[Any]]:
-    asked = AskedIntents(query)
-    return asked, asked.page_of(asked.rows(by), number=query.get("page"))

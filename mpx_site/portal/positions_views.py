@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from django.db.models import Max, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -16,10 +16,26 @@ from execution import positions
 from execution.holdings import ZERO
 from execution.models import OrderIntent, PositionEntry
 from execution.positions import EventPosition, Position, Totals
-from mpx_site.portal import steps
+from mpx_site.portal import exports, steps
+from mpx_site.portal.exports import Column
 from risk import limits
 
 MOST_CLOSED = 100
+POSITIONS = (
+    Column("event_id", "market.event_id"),
+    Column("event", "market.event.title"),
+    Column("market_id", "market.pk"),
+    Column("market", lambda each: each.market.label or each.market.question),
+    Column("outcome", "outcome"),
+    Column("token_id", "token_id"),
+    Column("shares", "shares"),
+    Column("avg_cost_usd", "avg_cost"),
+    Column("cost_usd", "cost"),
+    Column("mark_usd", "mark"),
+    Column("unrealised_usd", "unrealised"),
+    Column("realised_usd", "realised"),
+    Column("until", "until"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +88,8 @@ def _totals(every: Sequence[Position], held: Sequence[EventPosition]) -> Totals:
 @require_safe
 @never_cache
 @steps.for_roles
-def position_list(request: HttpRequest) -> HttpResponse:
+def position_list(request: HttpRequest) -> HttpResponseBase:
+    file = exports.answer(request, positions.positions, POSITIONS, name="positions")
+    if file is not None:
+        return file
     return render(request, "portal/positions.html", {"page": page()})

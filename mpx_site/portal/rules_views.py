@@ -12,7 +12,13 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+)
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,6 +27,8 @@ from django.views.decorators.http import require_POST, require_safe
 from pydantic import BaseModel
 
 from alerts.models import AuditEntry
+from mpx_site.portal import exports
+from mpx_site.portal.exports import Column
 from mpx_site.portal.numbers import row_number
 from mpx_site.rule_rows import RuleSummary, named, summaries
 from rules.dsl import RuleDefinition, RuleError
@@ -50,6 +58,19 @@ EVENTS = {
     "rule.enabled": "switched on",
     "rule.disabled": "switched off",
 }
+
+RULES = (
+    Column("code", "rule.code"),
+    Column("title", "rule.title"),
+    Column("runs", "state.runs"),
+    Column("why_not", "state.why"),
+    Column("detector", "state.definition.detector"),
+    Column("version", "rule.current.number"),
+    Column("sha256", "rule.current.sha256"),
+    Column("signals_24h", "signals_total"),
+    *(Column(f"{level.lower()}_24h", f"signals.{level}") for level in Signal.Level.values),
+    Column("changed_at", "rule.changed_at"),
+)
 
 LOOKS = {
     "dutch_book": "Outcomes of one event that together pay more than they cost. At every change.",
@@ -120,8 +141,10 @@ class RulePage:
 
 @require_safe
 @never_cache
-def rules(request: HttpRequest) -> HttpResponse:
+def rules(request: HttpRequest) -> HttpResponseBase:
     rows = summaries(list(Rule.objects.select_related("current").order_by("code")), at=_now())
+    if (file := exports.answer(request, rows, RULES, name="rules")) is not None:
+        return file
     running = sum(row.state.runs for row in rows)
     listed = [(row, _entry(row.last) if row.last else None) for row in rows]
     return render(request, "portal/rules.html", {"rows": listed, "running": running})

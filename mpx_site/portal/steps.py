@@ -15,7 +15,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 
 from execution.idempotency import MAX_LENGTH, BadKey, KeyReused
 from execution.models import OrderIntent
@@ -25,6 +25,7 @@ from risk.locking import DeskBusy, NoPolicy
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Answer = TypeVar("Answer", bound=HttpResponseBase)
 REASON_LENGTH = 300
 
 
@@ -61,12 +62,12 @@ def person(request: HttpRequest) -> User:
 
 
 def for_roles(
-    view: Callable[Concatenate[HttpRequest, P], HttpResponse],
-) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+    view: Callable[Concatenate[HttpRequest, P], Answer],
+) -> Callable[Concatenate[HttpRequest, P], Answer]:
     """Show a page of the desk to whoever has a role; raise `PermissionDenied` to others."""
 
     @wraps(view)
-    def shown(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def shown(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
         if not request.user.has_perm(SEE_DESK):
             raise PermissionDenied(NEEDS_A_ROLE)
         return view(request, *args, **kwargs)
