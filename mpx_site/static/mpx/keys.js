@@ -40,7 +40,16 @@ function reach(key) {
   return target !== null;
 }
 
+/** Close an open menu and go back to what opened it. */
+function closeMenu() {
+  const menu = document.querySelector("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+}
+
 function pressed(event) {
+  if (event.key === "Escape") closeMenu();
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
   if (document.querySelector("dialog[open]")) return;
   const destination = Date.now() < going ? GO[event.key] : null;
