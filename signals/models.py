@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.functions import TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
 from signals import whatif_models as whatif_models
+from signals.lives import Milliseconds
 
 
 class SignalQuerySet(models.QuerySet["Signal"]):
@@ -34,6 +36,22 @@ class SignalQuerySet(models.QuerySet["Signal"]):
             return self.newest()
         last = "id" if by == "oldest" else "-id"
         return self.select_related("rule", "event").order_by(first, last)
+
+    def handled(self, handling: str, *, by: User, at: datetime) -> SignalQuerySet:
+        """Return what persons have done this with; `handling` is one of `HANDLINGS`, or empty.
+
+        `new` is what nobody has taken yet, and what was snoozed until now.
+        """
+        current = SignalStep.objects.filter(signal=OuterRef("pk"), current=True)
+        if handling == "new":
+            return self.filter(~Exists(current.exclude(act="SNOOZE", until__lte=at)))
+        wanted = {
+            "acked": Q(act="ACK"),
+            "mine": Q(act="ACK", by=by),
+            "snoozed": Q(act="SNOOZE", until__gt=at),
+            "dismissed": Q(act="DISMISS"),
+        }.get(handling)
+        return self if wanted is None else self.filter(Exists(current.filter(wanted)))
 
     def of_market(self, market_id: str, *, event_id: str | None) -> SignalQuerySet:
         """Return the signals with a leg in a market, found through its event's index."""
@@ -59,6 +77,15 @@ class SignalQuerySet(models.QuerySet["Signal"]):
         """Return the open P1 with the largest edge."""
         best = self.open().filter(level=Signal.Level.P1).sorted_by("edge")
         return best.first()
+
+
+HANDLINGS = {
+    "new": "To look at",
+    "mine": "Acknowledged by me",
+    "acked": "Acknowledged",
+    "snoozed": "Snoozed",
+    "dismissed": "Dismissed",
+}
 
 
 class Signal(models.Model):
@@ -87,6 +114,12 @@ class Signal(models.Model):
     changed_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     close_reason = models.CharField(max_length=40, blank=True)
+    lived_ms = models.GeneratedField(
+        expression=Milliseconds("closed_at", "opened_at"),
+        output_field=models.BigIntegerField(null=True),
+        db_persist=True,
+        help_text="From first sight to close; empty while it is open.",
+    )
     edge_score = models.DecimalField(
         max_digits=12, decimal_places=6, help_text="Profit over cost, now."
     )
@@ -101,10 +134,27 @@ class Signal(models.Model):
     objects = SignalQuerySet.as_manager()
 
     class Meta:
+        permissions = (("ack_signal", "Can acknowledge, snooze, dismiss and comment signals"),)
         indexes = [
             models.Index(fields=["-opened_at", "-id"], name="signal_stream"),
             models.Index(fields=["level", "-opened_at"], name="signal_by_level"),
             models.Index(fields=["status", "-opened_at"], name="signal_by_status"),
+            # All that signals/opportunities.py asks for, so that it never reads a payload.
+            models.Index(
+                fields=[
+                    "closed_at",
+                    "rule",
+                    "level",
+                    "verdict",
+                    "opened_at",
+                    "lived_ms",
+                    "peak_edge_bps",
+                    "peak_profit",
+                    "cost",
+                ],
+                condition=Q(closed_at__isnull=False),
+                name="signal_lives",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -136,3 +186,52 @@ class SignalPoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.change} {self.edge_bps} bps"
+
+
+class SignalStep(models.Model):
+    """What a person did with a signal, or said of it: written once.
+
+    The `current` step of a signal says how it stands; one without is new.
+    """
+
+    class Act(models.TextChoices):
+        ACK = "ACK", "acknowledged"
+        SNOOZE = "SNOOZE", "snoozed"
+        DISMISS = "DISMISS", "dismissed"
+        REOPEN = "REOPEN", "opened again"
+        COMMENT = "COMMENT", "commented"
+
+    signal = models.ForeignKey(Signal, on_delete=models.CASCADE, related_name="steps")
+    act = models.CharField(max_length=7, choices=Act.choices)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True, help_text="End of a snooze.")
+    text = models.CharField(max_length=600, blank=True, help_text="Reason or comment.")
+    current = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["signal", "at"], name="steps_of_signal")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["signal"], condition=Q(current=True), name="one_current_step"
+            ),
+            models.CheckConstraint(
+                condition=Q(act="SNOOZE", until__isnull=False)
+                | (~Q(act="SNOOZE") & Q(until__isnull=True)),
+                name="snooze_has_an_end",
+            ),
+            models.CheckConstraint(
+                condition=~Q(act__in=("DISMISS", "COMMENT"), text=""), name="step_says_why"
+            ),
+            models.CheckConstraint(
+                condition=~Q(act__in=("REOPEN", "COMMENT"), current=True),
+                name="step_that_stands",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_act_display()} on {self.at:%Y-%m-%d %H:%M} UTC"
+
+    def stands(self, at: datetime) -> bool:
+        """Say whether a current step still holds: a snooze that is over does not."""
+        return self.until is None or self.until > at
