@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
@@ -13,6 +14,9 @@ from markets.models import Event
 from rules.models import Rule, RuleVersion
 from signals import whatif_models as whatif_models
 from signals.lives import Milliseconds
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 class SignalQuerySet(models.QuerySet["Signal"]):
