@@ -11,7 +11,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from markets.models import Market
 from markets.similar import similar_markets
@@ -40,6 +39,7 @@ from mpx_site.api_rows import (
     signal_row,
     similar_rows,
 )
+from mpx_site.api_view import ApiView
 from signals.models import Signal, SignalPoint
 
 View = TypeVar("View", bound=Callable[..., Response])
@@ -91,7 +91,7 @@ class MarketQuery(PagedQuery):
 MARKET_FILTERS = {"state": "state", "event": "event_id", "q": "question__icontains"}
 
 
-class Signals(APIView):
+class Signals(ApiView):
     """Signals, newest first. A page after a page never repeats one, whatever opens meanwhile."""
 
     @documented("signals_list", SignalPage, query=SignalQuery)
@@ -120,7 +120,7 @@ def _signals_after(
     )
 
 
-class SignalByKey(APIView):
+class SignalByKey(ApiView):
     """One signal with its arithmetic and its changes."""
 
     @documented("signals_retrieve", SignalDetail)
@@ -137,7 +137,7 @@ class SignalByKey(APIView):
         )
 
 
-class Markets(APIView):
+class Markets(ApiView):
     """Markets by id, so that pages stay in place while liquidity moves."""
 
     @documented("markets_list", MarketPage, query=MarketQuery)
@@ -153,7 +153,7 @@ class Markets(APIView):
         return Response(page(request, market_rows(rows[:size]), next_cursor=cursor))
 
 
-class MarketById(APIView):
+class MarketById(ApiView):
     """One market with both outcomes, its quote and its newest ticks."""
 
     @documented("markets_retrieve", MarketDetail)
@@ -167,7 +167,7 @@ class MarketById(APIView):
         return Response(rows[0] | {"ticks": list(map(plain, ticks))})
 
 
-class SimilarMarkets(APIView):
+class SimilarMarkets(ApiView):
     """Markets that speak of the same: related ones first, then those of its groups."""
 
     @documented("markets_similar", SimilarPage)
@@ -179,12 +179,14 @@ class SimilarMarkets(APIView):
         return Response({"results": similar_rows(similar_markets(market))})
 
 
-class NoSuchPath(APIView):
-    """Anything else under `/api/v1`."""
+class NoSuchPath(ApiView):
+    """Anything else under `/api/`, whatever the method."""
 
-    @extend_schema(exclude=True)
-    def get(self, request: Request, rest: str) -> Response:
-        raise exceptions.NotFound(f"There is no /api/v1/{rest}. /api/schema/ lists what there is.")
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise exceptions.NotFound(f"There is no {request.path}. /api/schema/ lists what there is.")
 
 
 def _filters(query: dict[str, Any], table: dict[str, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import msgspec
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import exceptions, serializers
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -46,6 +47,16 @@ class DeskSessionScheme(SessionScheme):  # type: ignore[no-untyped-call]
     """Tell OpenAPI that `DeskSession` is the session cookie."""
 
     target_class = "mpx_site.api_login.DeskSession"
+
+
+class OwnTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """Tell OpenAPI of the tokens that people make at `/api/v1/tokens`."""
+
+    target_class = "mpx_site.api_login.OwnToken"
+    name = "ownToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "Made at `/api/v1/tokens`."}
 
 
 def problem(
@@ -147,7 +158,10 @@ def read_cursor(text: str | None, shape: type[Any]) -> Any:
         return None
     try:
         packed = base64.urlsafe_b64decode(text.encode())
-        return msgspec.json.decode(packed, type=shape)
+        position = msgspec.json.decode(packed, type=shape)
+        if any(isinstance(part, datetime) and part.tzinfo is None for part in position):
+            raise ValueError("a time without a zone")
+        return position
     except (binascii.Error, msgspec.DecodeError, ValueError):
         raise BadParameters("invalid_parameter", [("cursor", "was not given by a page")]) from None
 

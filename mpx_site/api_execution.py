@@ -7,6 +7,7 @@ calls, and word its answer. Who may do what is decided and written down there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -18,11 +19,10 @@ from rest_framework import exceptions, serializers
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from execution import intents, positions
 from execution.idempotency import BadKey, KeyReused
-from execution.models import OrderIntent
+from execution.models import IdempotencyKey, OrderIntent
 from execution.standing import standing
 from mpx_site.api import documented
 from mpx_site.api_answers import (
@@ -54,10 +54,14 @@ from mpx_site.api_execution_rows import (
 )
 from mpx_site.api_json import JsonParser
 from mpx_site.api_rows import Problem
+from mpx_site.api_schema import IF_MATCH
+from mpx_site.api_view import ApiView, must_be, seen_version, with_version
+from mpx_site.models import Scope
 from mpx_site.roles import NEEDS_A_ROLE, SEE_DESK
 from risk import killswitch
 from risk.checks import Verdict
-from risk.locking import DeskBusy, NoPolicy
+from risk.locking import DeskBusy, NoPolicy, in_turn
+from risk.models import Policy
 from signals.models import Signal
 
 View = TypeVar("View", bound=Callable[..., Response])
@@ -118,11 +122,11 @@ class MaySeeDesk(BasePermission):
 
     message = f"{NEEDS_A_ROLE} Ask an administrator."
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: object) -> bool:
         return bool(request.user.has_perm(SEE_DESK))
 
 
-class DeskView(APIView):
+class DeskView(ApiView):
     """A view of the desk: JSON only, its own errors worded as problems."""
 
     permission_classes = [IsAuthenticated, MaySeeDesk]
@@ -256,7 +260,10 @@ def acted(
 ) -> Callable[[View], View]:
     """Describe a step to OpenAPI, its refusals included."""
     refused = {(status, PROBLEM_JSON): RefusalProblem for status in (403, 409, 503)}
-    wrong = {(status, PROBLEM_JSON): Problem for status in (400, 401, 404, 422)}
+    wrong = {
+        (status, PROBLEM_JSON): Problem
+        for status in (400, 401, 404, 422, *(() if made else (412,)))
+    }
     answers: dict[Any, Any] = {200: AnswerRow, **({201: AnswerRow} if made else {})}
     key = OpenApiParameter(
         KEY, location="header", required=operation in KEY_REQUIRED, type=str,
@@ -264,7 +271,7 @@ def acted(
     )  # fmt: skip
     described: Callable[[View], View] = extend_schema(
         operation_id=operation,
-        parameters=[key],
+        parameters=[key] if made else [key, IF_MATCH],
         request=body,
         responses={**answers, **refused, **wrong},
     )
@@ -309,8 +316,42 @@ def signal_of(key: str) -> Signal:
 # --- intents -------------------------------------------------------------------------
 
 
+def _stepped(
+    request: Request,
+    step: Callable[..., intents.Answer],
+    intent_id: int,
+    *,
+    key: str | None,
+    **body: Any,
+) -> Response:
+    """Take a step of an intent, if it still is what `If-Match` says.
+
+    A key that was used before is answered as it was then: the step itself changed the version.
+    """
+    by, seen = who(request), seen_version(request)
+    act = partial(step, intent_id, by=by, at=timezone.now(), idempotency_key=key, **body)
+    if seen is None or IdempotencyKey.objects.filter(user=by, key=key).exists():
+        return answered(request, act())
+    return answered(request, in_turn(partial(_unchanged, intent_id, seen, act)))
+
+
+def _unchanged(
+    intent_id: int, seen: list[str], act: Callable[[], intents.Answer], _: Policy
+) -> intents.Answer:
+    """Act in the desk's turn, in which nobody else can change the intent; raise `Changed`."""
+    must_be(seen, _version(OrderIntent.objects.get(pk=intent_id)))
+    return act()
+
+
+def _version(intent: OrderIntent) -> str:
+    """Return what every step of an intent changes."""
+    return f"{intent.pk}-{intent.revision}-{intent.status}"
+
+
 class Intents(DeskView):
     """Order intents, newest first; POST suggests one for a signal."""
+
+    scopes = {"POST": (Scope.INTENTS_CREATE,)}
 
     @documented("intents_list", IntentPage, query=IntentQuery)
     def get(self, request: Request) -> Response:
@@ -339,6 +380,8 @@ class Intents(DeskView):
 class Preview(DeskView):
     """What an order for a signal would be now, with every check. Creates nothing."""
 
+    scopes = {"POST": (Scope.READ,)}
+
     @extend_schema(
         operation_id="intents_preview",
         request=PreviewBody,
@@ -362,64 +405,52 @@ class IntentById(DeskView):
     def get(self, request: Request, intent_id: int) -> Response:
         asked(request, NoQuery)
         intent = OrderIntent.objects.newest().get(pk=intent_id)
-        return Response(intent_detail(intent, at=timezone.now()))
+        return with_version(intent_detail(intent, at=timezone.now()), _version(intent))
 
 
 class Approve(DeskView):
     """Approve as the second person, signing the plan that was shown."""
 
+    scopes = {"POST": (Scope.INTENTS_APPROVE,)}
+
     @acted("intents_approve", ApproveBody)
     def post(self, request: Request, intent_id: int) -> Response:
         key = key_of(request, required=True)
         body = posted(request, ApproveBody)
-        return answered(
-            request,
-            intents.approve(
-                intent_id, by=who(request), at=timezone.now(), idempotency_key=key, **body
-            ),
-        )
+        return _stepped(request, intents.approve, intent_id, key=key, **body)
 
 
 class Reject(DeskView):
     """Turn a suggestion down, with a reason."""
 
+    scopes = {"POST": (Scope.INTENTS_APPROVE,)}
+
     @acted("intents_reject", RejectBody)
     def post(self, request: Request, intent_id: int) -> Response:
         key, body = key_of(request), posted(request, RejectBody)
-        return answered(
-            request,
-            intents.reject(
-                intent_id, by=who(request), at=timezone.now(), idempotency_key=key, **body
-            ),
-        )
+        return _stepped(request, intents.reject, intent_id, key=key, **body)
 
 
 class Cancel(DeskView):
     """Take an intent back; an approved one stops where it is."""
 
+    scopes = {"POST": (Scope.INTENTS_CREATE, Scope.INTENTS_APPROVE)}
+
     @acted("intents_cancel", CancelBody)
     def post(self, request: Request, intent_id: int) -> Response:
         key, body = key_of(request), posted(request, CancelBody)
-        return answered(
-            request,
-            intents.cancel(
-                intent_id, by=who(request), at=timezone.now(), idempotency_key=key, **body
-            ),
-        )
+        return _stepped(request, intents.cancel, intent_id, key=key, **body)
 
 
 class Revise(DeskView):
     """Replace the plan of one's own suggestion by that of now."""
 
+    scopes = {"POST": (Scope.INTENTS_CREATE,)}
+
     @acted("intents_revise", ReviseBody)
     def post(self, request: Request, intent_id: int) -> Response:
         key, body = key_of(request), posted(request, ReviseBody)
-        return answered(
-            request,
-            intents.revise(
-                intent_id, by=who(request), at=timezone.now(), idempotency_key=key, **body
-            ),
-        )
+        return _stepped(request, intents.revise, intent_id, key=key, **body)
 
 
 # --- positions and risk --------------------------------------------------------------
@@ -451,6 +482,8 @@ class RiskNow(DeskView):
 
 class Switch(DeskView):
     """Trip the kill switch, or re-arm it as another person."""
+
+    scopes = {"POST": (Scope.INTENTS_APPROVE,)}
 
     @extend_schema(
         operation_id="risk_kill_switch",

@@ -6,12 +6,14 @@ column and what to write instead, in the words of command and admin.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -19,7 +21,6 @@ from rest_framework import exceptions, serializers
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from mpx_site.api_answers import (
     PROBLEM_JSON,
@@ -32,9 +33,11 @@ from mpx_site.api_answers import (
     write_cursor,
 )
 from mpx_site.api_json import JsonParser
-from mpx_site.api_login import DeskSession
+from mpx_site.api_login import DeskSession, OwnToken
 from mpx_site.api_rows import Problem, Row
 from mpx_site.api_token import ACTOR, TokenLogin
+from mpx_site.api_view import ApiView, must_be, seen_version, with_version
+from mpx_site.models import Scope
 from mpx_site.rule_rows import RuleSummary, summaries, versions_of
 from rules.dsl import RuleError
 from rules.load import (
@@ -89,11 +92,13 @@ class YamlOfOld(YamlText):
 class JsonBody(JsonParser):
     """JSON of bounded size; what is larger is told like a text that is too long."""
 
+    most_bytes = MOST_JSON
+
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Any = None
     ) -> dict[str, Any]:
-        raw = stream.read(MOST_JSON + 1)
-        if len(raw) > MOST_JSON:
+        raw = stream.read(self.most_bytes + 1)
+        if len(raw) > self.most_bytes:
             return {"text": raw[: MAX_BYTES + 1]}
         given = super().parse(BytesIO(raw), media_type, parser_context)
         if not isinstance(given, dict):
@@ -239,6 +244,7 @@ TEXT = {
     "application/yaml": OpenApiTypes.STR,
     "application/json": RuleText,
 }
+WRITES = {"POST": (Scope.RULES_WRITE,)}
 REFUSALS = {(status, PROBLEM_JSON): RuleProblem for status in (400, 401, 403, 404, 409, 413, 503)}
 
 
@@ -260,10 +266,10 @@ def act(
     return described
 
 
-class RuleView(APIView):
+class RuleView(ApiView):
     """What all views of rules share: who may come, and how refusals are worded."""
 
-    authentication_classes = (TokenLogin, DeskSession)
+    authentication_classes = (OwnToken, TokenLogin, DeskSession)
     parser_classes = (YamlText, YamlApplication, YamlOfOld, JsonBody)
 
     def handle_exception(self, exc: Exception) -> Response:
@@ -286,6 +292,8 @@ class RuleView(APIView):
 class Rules(RuleView):
     """Rules by code; publish one."""
 
+    scopes = WRITES
+
     @act("rules_list", RulePage, query=PagedQuery)
     def get(self, request: Request) -> Response:
         query = asked(request, PagedQuery)
@@ -307,6 +315,8 @@ class Rules(RuleView):
 
 class SeedRules(RuleView):
     """The seed's path: rules as a bare array; publish one."""
+
+    scopes = WRITES
 
     @act("seed_rules_list", SeedRule(many=True))
     def get(self, request: Request) -> Response:
@@ -334,7 +344,7 @@ class RuleByCode(RuleView):
             "canonical": current.canonical if current else None,
             "versions": versions_of(rule),
         }
-        return Response(_rule_row(summary) | more)
+        return with_version(_rule_row(summary) | more, _version(rule))
 
 
 class RuleDiff(RuleView):
@@ -353,6 +363,8 @@ class RuleDiff(RuleView):
 class ValidateRule(RuleView):
     """Read a text and compare it with what is current; publishes nothing."""
 
+    scopes = {"POST": (Scope.READ,)}
+
     @act("rules_validate", Checked, body=TEXT)
     def post(self, request: Request) -> Response:
         asked(request, NoQuery)
@@ -368,6 +380,8 @@ class ValidateRule(RuleView):
 class EnableRule(RuleView):
     """Switch a rule on."""
 
+    scopes = WRITES
+
     @act("rules_enable", Switched)
     def post(self, request: Request, code: str) -> Response:
         return _switch(self, request, code, on=True)
@@ -375,6 +389,8 @@ class EnableRule(RuleView):
 
 class DisableRule(RuleView):
     """Switch a rule off."""
+
+    scopes = WRITES
 
     @act("rules_disable", Switched)
     def post(self, request: Request, code: str) -> Response:
@@ -384,13 +400,16 @@ class DisableRule(RuleView):
 class RollBackRule(RuleView):
     """Make an earlier version of a rule current again."""
 
+    scopes = WRITES
+
     @act("rules_rollback", Published, body={"application/json": RollBack})
     def post(self, request: Request, code: str) -> Response:
         self.needs(SWITCH)
         asked(request, NoQuery)
         rule, given = rule_of(code), _given(request, RollBack)
         try:
-            done = roll_back(rule, **given, **self.who())
+            with unchanged(request, code):
+                done = roll_back(rule, **given, **self.who())
         except RuleError as error:
             said = "This release cannot read that version; the one that runs stays."
             status = HTTPStatus.CONFLICT
@@ -401,10 +420,11 @@ class RollBackRule(RuleView):
 def _publish(view: RuleView, request: Request) -> Response:
     query, given = asked(request, SeenQuery), _given(request, RuleText)
     text = given["text"]
-    known = Rule.objects.filter(code=validate(text, name=NAME).code).exists()
-    view.needs(PUBLISH if known else CREATE)
+    code = validate(text, name=NAME).code
+    view.needs(PUBLISH if Rule.objects.filter(code=code).exists() else CREATE)
     seen = given.get("seen", query.get("seen"))
-    done = publish_text(text, name=NAME, seen=seen, **view.who())
+    with unchanged(request, code):
+        done = publish_text(text, name=NAME, seen=seen, **view.who())
     status = HTTPStatus.CREATED if done.change == "published" else HTTPStatus.OK
     return Response(_published_row(done), status=status)
 
@@ -412,8 +432,29 @@ def _publish(view: RuleView, request: Request) -> Response:
 def _switch(view: RuleView, request: Request, code: str, *, on: bool) -> Response:
     view.needs(SWITCH)
     asked(request, NoQuery)
-    changed = switch(rule_of(code), on=on, **view.who())
+    rule = rule_of(code)
+    with unchanged(request, code):
+        changed = switch(rule, on=on, **view.who())
     return Response({"code": code, "enabled": on, "changed": changed})
+
+
+@contextmanager
+def unchanged(request: Request, code: str) -> Iterator[None]:
+    """Act only while a rule is the version of `If-Match`, if there is one; raise `Changed`."""
+    seen = seen_version(request)
+    if seen is None:
+        yield
+        return
+    with transaction.atomic():
+        rule = Rule.objects.select_for_update().filter(code=code).first()
+        must_be(seen, _version(rule) if rule else None)
+        yield
+
+
+def _version(rule: Rule) -> str:
+    """Return what every act on a rule changes: its current version and its switch."""
+    number = rule.current.number if rule.current else 0
+    return f"{number}-{'on' if rule.enabled else 'off'}"
 
 
 def _given(request: Request, body: type[serializers.Serializer[Any]]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from markets.models import Market
 from mpx_site.api import documented
 from mpx_site.api_answers import NoQuery, asked
 from mpx_site.api_rows import QUOTE_COLUMNS, Row, outcomes_of, quote_of, recent_ticks, top_of
+from mpx_site.api_view import ApiView
 from signals.models import Signal
 
 SPARK_TICKS = 100
@@ -116,7 +116,7 @@ class SeedSignal(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField(help_text="When it opened.")
 
 
-class SeedMarkets(APIView):
+class SeedMarkets(ApiView):
     """Markets, most liquid first."""
 
     @documented("seed_markets_list", SeedMarket(many=True), query=SeedMarketQuery)
@@ -130,7 +130,7 @@ class SeedMarkets(APIView):
         return Response([_market(row, sides.get(row["id"], [])) for row in rows])
 
 
-class SeedMarketById(APIView):
+class SeedMarketById(ApiView):
     """One market with its options and its newest ticks."""
 
     @documented("seed_markets_retrieve", SeedMarketDetail)
@@ -145,7 +145,7 @@ class SeedMarketById(APIView):
         return Response(_market(row, sides) | {"sparkline": sparkline})
 
 
-class SeedSignals(APIView):
+class SeedSignals(ApiView):
     """Signals, newest first."""
 
     @documented("seed_signals_list", SeedSignal(many=True), query=SeedSignalQuery)

@@ -23,6 +23,7 @@ from mpx_site.api_execution import DeskView, capital, key_of, posted, refused, w
 from mpx_site.api_execution_rows import RefusalProblem, refusal_extras
 from mpx_site.api_rows import Problem, Row
 from mpx_site.api_seed import OffsetQuery
+from mpx_site.models import Scope
 from risk.checks import Check, Verdict
 from risk.models import THE_ROW
 from signals.models import Signal
@@ -105,6 +106,8 @@ REFUSALS = {
 class SeedIntent(DeskView):
     """Suggest an order for a P1 or P2 signal."""
 
+    scopes = {"POST": (Scope.INTENTS_CREATE,)}
+
     @extend_schema(
         operation_id="seed_intent_create",
         request=SeedIntentBody,
@@ -129,6 +132,8 @@ class SeedIntent(DeskView):
 
 class SeedConfirm(DeskView):
     """Approve an order as the second person; the checks say why not."""
+
+    scopes = {"POST": (Scope.INTENTS_APPROVE,)}
 
     @extend_schema(
         operation_id="seed_intent_confirm",

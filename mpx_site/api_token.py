@@ -6,11 +6,12 @@ import hmac
 from typing import Any, Final
 
 from django.conf import settings
-from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+
+from mpx_site.api_login import token_sent
 
 NO_TOKENS: Final = frozenset({"", "change-me"})
 ACTOR: Final = "ADMIN_API_TOKEN"  # as the audit chain names whoever came with it
@@ -53,15 +54,6 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer", "description": "ADMIN_API_TOKEN"}
-
-
-def token_sent(request: HttpRequest | Request) -> str | None:
-    """Return the token that came with a request; None if there was none."""
-    key = request.headers.get("X-API-Key")
-    if key is not None:
-        return str(key)
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    return bearer.strip() if scheme.lower() == "bearer" else None
 
 
 def is_the_token(sent: str) -> bool:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.urls import path
+from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.permissions import IsAuthenticated
 
-from mpx_site import api, api_execution, api_rules, api_seed, health, metrics
+from mpx_site import (
+    api,
+    api_execution,
+    api_journal,
+    api_kpi,
+    api_rules,
+    api_seed,
+    api_token_views,
+    health,
+    metrics,
+)
 from mpx_site import api_seed_execution as seed_desk
 
 docs = SpectacularSwaggerSplitView.as_view(
@@ -39,10 +49,15 @@ urlpatterns = [
     path(
         "v1/rules/<str:code>/rollback", api_rules.RollBackRule.as_view(), name="api-rule-rollback"
     ),
-    path("v1/<path:rest>", api.NoSuchPath.as_view()),
+    path("v1/alerts", api_journal.Alerts.as_view(), name="api-alerts"),
+    path("v1/audit", api_journal.Audit.as_view(), name="api-audit"),
+    path("v1/kpi/daily", api_kpi.KpiDaily.as_view(), name="api-kpi"),
+    path("v1/tokens", api_token_views.Tokens.as_view(), name="api-tokens"),
+    path("v1/tokens/<str:prefix>", api_token_views.TokenByPrefix.as_view(), name="api-token"),
     path("healthz", health.Health.as_view(), name="api-health"),
     path("markets", api_seed.SeedMarkets.as_view(), name="seed-markets"),
     path("markets/<str:market_id>", api_seed.SeedMarketById.as_view(), name="seed-market"),
+    path("kpi/daily", api_kpi.SeedKpiDaily.as_view(), name="seed-kpi"),
     path("rules", api_rules.SeedRules.as_view(), name="seed-rules"),
     path("signals", api_seed.SeedSignals.as_view(), name="seed-signals"),
     path("execution/intent", seed_desk.SeedIntent.as_view(), name="seed-intent"),
@@ -52,6 +67,8 @@ urlpatterns = [
         "schema/", SpectacularAPIView.as_view(permission_classes=[IsAuthenticated]), name="schema"
     ),
     path("docs/", login_required(docs), name="api-docs"),
+    # Whatever else, but for the two that Django sends on to their slash.
+    re_path(r"^(?!(?:schema|docs)$)(?P<rest>.*)$", api.NoSuchPath.as_view()),
 ]
 
 root_urls = [

@@ -5,4 +5,5 @@ class MpxSiteConfig(AppConfig):
     name = "mpx_site"
 
     def ready(self) -> None:
-        from mpx_site import schedule_admin  # noqa: F401  (registers; after all admins are there)
+        # They register; after all other admins are there.
+        from mpx_site import api_token_admin, schedule_admin  # noqa: F401

@@ -18,6 +18,7 @@ from django.core.signals import request_started
 from django.db import DatabaseError
 from django.db.models import Count, F, Max
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -37,7 +38,9 @@ from execution.models import IntentEvent, OrderIntent
 from markets.models import Quote
 from mpx_site import health
 from mpx_site.api_answers import problem_response
-from mpx_site.api_token import is_the_token, token_sent
+from mpx_site.api_login import token_sent
+from mpx_site.api_token import is_the_token
+from mpx_site.api_token_book import opens_metrics
 from mpx_site.portal.desk import Desk, Pulse
 from rules.models import Rule
 
@@ -155,7 +158,10 @@ def exposition() -> bytes:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Serve this machine, or whoever has the token."""
     if not (_is_local(request) or _has_token(request)):
-        detail = "Scrape from this machine, or send ADMIN_API_TOKEN as a bearer token."
+        detail = (
+            "Scrape from this machine, or send as a bearer token ADMIN_API_TOKEN or one of your "
+            "own with the scope `metrics`."
+        )
         return problem_response(
             request, HTTPStatus.FORBIDDEN, code="metrics_are_private", detail=detail
         )
@@ -178,4 +184,4 @@ def _is_local(request: HttpRequest) -> bool:
 
 def _has_token(request: HttpRequest) -> bool:
     sent = token_sent(request)
-    return sent is not None and is_the_token(sent)
+    return sent is not None and (is_the_token(sent) or opens_metrics(sent, at=timezone.now()))

@@ -53,6 +53,12 @@ POLYMARKET_WS_URL = conf.url(
 TELEGRAM_ENABLED = conf.flag("TELEGRAM_ENABLED", default=False)
 TELEGRAM_BOT_TOKEN = conf.text("TELEGRAM_BOT_TOKEN")
 TELEGRAM_CHAT_ID = conf.text("TELEGRAM_CHAT_ID")
+MPX_PORTAL_URL = conf.url(  # where links in messages lead
+    "MPX_PORTAL_URL", default=f"http://localhost:{API_PORT}", schemes=("http", "https")
+)
+TELEGRAM_API_URL = conf.url(
+    "TELEGRAM_API_URL", default="https://api.telegram.org/bot", schemes=("http", "https")
+)
 
 SIMULATOR_SEED = conf.number("SIMULATOR_SEED", default=7, low=0)
 SIMULATOR_EVENTS = conf.number("SIMULATOR_EVENTS", default=60)
@@ -148,9 +154,15 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["mpx_site.api_login.DeskSession"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "mpx_site.api_login.OwnToken",
+        "mpx_site.api_login.DeskSession",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["mpx_site.api_json.JsonParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["mpx_site.api_throttle.Reads", "mpx_site.api_throttle.Writes"],
+    "DEFAULT_THROTTLE_RATES": {"reads": "600/min", "writes": "120/min"},
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_FILTER_BACKENDS": [],
     "EXCEPTION_HANDLER": "mpx_site.api_answers.answer_problem",
@@ -160,6 +172,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Signals, markets and orders of the desk. See docs/api.md.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "mpx_site.api_schema.add_refusals",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
@@ -172,6 +188,9 @@ SPECTACULAR_SETTINGS = {
         "SeedMarketStatus": "mpx_site.api_seed.STATUSES",
         "ComponentState": "mpx_site.health.STATES",
         "HealthStatus": "mpx_site.health.STATUSES",
+        "AlertState": "alerts.models.OutboxEntry.State",
+        "TokenScope": "mpx_site.models.Scope",
+        "TokenState": "mpx_site.models.TOKEN_STATES",
     },
 }
 
@@ -179,13 +198,19 @@ LOG_LEVEL = conf.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WA
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "plain": {
+            "()": "mpx_site.logs.Masked",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         # These log addresses, and an address may carry a token.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
+        "telegram": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         # Two lines per finished task; what a task did is in its row and its heartbeat.
         "celery.app.trace": {"level": "WARNING"},
