@@ -13,7 +13,6 @@ from django.db.models.functions import TruncHour
 from markets.models import Event
 from rules.models import Rule, RuleVersion
 from signals import whatif_models as whatif_models
-from signals.lives import Milliseconds
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -61,11 +60,6 @@ class SignalQuerySet(models.QuerySet["Signal"]):
         """Return the signals with a leg in a market, found through its event's index."""
         return self.newest().filter(event=event_id, market_ids__icontains=f'"{market_id}"')
 
-    def by_level(self) -> dict[str, int]:
-        """Count by level; every level is there."""
-        counted = self.order_by().values_list("level").annotate(Count("id"))
-        return dict.fromkeys(Signal.Level.values, 0) | dict(counted)
-
     def p1_by_hour(self, *, at: datetime, hours: int = 24) -> tuple[int, ...]:
         """Count the P1 opened in each of the last hours, oldest first."""
         counts = [0] * hours
@@ -76,11 +70,6 @@ class SignalQuerySet(models.QuerySet["Signal"]):
             ago = int((this_hour - hour).total_seconds()) // 3600
             counts[max(0, hours - 1 - ago)] += count
         return tuple(counts)
-
-    def best_open(self) -> Signal | None:
-        """Return the open P1 with the largest edge."""
-        best = self.open().filter(level=Signal.Level.P1).sorted_by("edge")
-        return best.first()
 
 
 HANDLINGS = {
@@ -118,12 +107,6 @@ class Signal(models.Model):
     changed_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
     close_reason = models.CharField(max_length=40, blank=True)
-    lived_ms = models.GeneratedField(
-        expression=Milliseconds("closed_at", "opened_at"),
-        output_field=models.BigIntegerField(null=True),
-        db_persist=True,
-        help_text="From first sight to close; empty while it is open.",
-    )
     edge_score = models.DecimalField(
         max_digits=12, decimal_places=6, help_text="Profit over cost, now."
     )
@@ -151,7 +134,6 @@ class Signal(models.Model):
                     "level",
                     "verdict",
                     "opened_at",
-                    "lived_ms",
                     "peak_edge_bps",
                     "peak_profit",
                     "cost",

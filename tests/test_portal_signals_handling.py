@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from alerts import journal
 from alerts.models import AuditEntry, FeedEntry
@@ -194,19 +193,3 @@ def test_database_holds_one_current_step_and_its_reasons(signals: list[Signal], 
     ):
         with pytest.raises(IntegrityError):
             write(**wrong)
-
-
-@pytest.mark.postgres
-def test_lifetime_is_reckoned_by_the_database_to_the_millisecond(signals: list[Signal]) -> None:
-    first, second, _ = signals
-    now = timezone.now()
-    for signal, lived in (
-        (first, timedelta(milliseconds=1)),
-        (second, timedelta(days=40, seconds=7)),
-    ):
-        signal.opened_at, signal.closed_at, signal.status = now - lived, now, "CLOSED"
-        signal.save(update_fields=["opened_at", "closed_at", "status"])
-
-    lived = list(Signal.objects.order_by("opened_at").values_list("lived_ms", flat=True))
-
-    assert sorted(lived, key=lambda ms: -1 if ms is None else ms) == [None, 1, 3_456_007_000]
