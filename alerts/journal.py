@@ -2,7 +2,8 @@
 
 Every function here runs inside the caller's transaction. Writers of the
 journal take turns until commit, so the chain never forks and feed ids grow in
-commit order: a reader that asks for "after id N" misses nothing.
+commit order: a reader that asks for "after id N" misses nothing. Within a topic
+they are numbered without a hole (`alerts.feedlog`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 
+from alerts import feedlog
 from alerts.models import AuditEntry, AuditHead, FeedEntry, Heartbeat, OutboxEntry
 
 JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
@@ -61,16 +63,14 @@ def record(
     entry.save(force_insert=True)
     _move_head(entry)
     if topic:
-        FeedEntry.objects.create(
-            topic=topic, kind=kind.rpartition(".")[2], at=at, payload=entry.data
-        )
+        feedlog.append(topic=topic, kind=kind.rpartition(".")[2], at=at, payload=entry.data)
     return entry
 
 
 def tell(*, topic: str, kind: str, payload: dict[str, Any], at: datetime) -> FeedEntry:
     """Append to the live feed alone."""
     _take_turn()
-    return FeedEntry.objects.create(topic=topic, kind=kind, at=at, payload=_plain(payload))
+    return feedlog.append(topic=topic, kind=kind, at=at, payload=_plain(payload))
 
 
 def alert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import models
 
 
@@ -39,9 +40,10 @@ class AuditHead(models.Model):
 
 
 class FeedEntry(models.Model):
-    """One message of the live feed. Ids grow in commit order (see `alerts.journal`)."""
+    """One message of the live feed. Ids grow in commit order (see `alerts.feedlog`)."""
 
     topic = models.CharField(max_length=40)
+    seq = models.PositiveBigIntegerField(help_text="1, 2, 3, ... within its topic.")
     kind = models.CharField(max_length=40)
     at = models.DateTimeField()
     payload = models.JSONField()
@@ -49,9 +51,34 @@ class FeedEntry(models.Model):
     class Meta:
         verbose_name_plural = "feed entries"
         indexes = [models.Index(fields=["at"], name="feed_by_age")]
+        constraints = [models.UniqueConstraint(fields=["topic", "seq"], name="feed_seq_once")]
 
     def __str__(self) -> str:
-        return f"{self.topic} {self.kind} #{self.pk}"
+        return f"{self.topic} {self.kind} #{self.seq}"
+
+
+class FeedHead(models.Model):
+    """How far one topic of the feed has come; outlives the entries that are pruned."""
+
+    topic = models.CharField(max_length=40, primary_key=True)
+    epoch = models.CharField(max_length=8)
+    seq = models.PositiveBigIntegerField()
+    home = models.CharField(max_length=60, blank=True, help_text="The database it was in.")
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.epoch}:{self.seq}"
+
+
+class FeedTicket(models.Model):
+    """Lets a program open one socket of the live feed, once. Only the ticket's hash is kept."""
+
+    hash = models.CharField(max_length=64, primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE)
+    channels = models.JSONField(help_text="What its holder might hear when it was given.")
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"ticket {self.hash[:8]} until {self.expires_at:%H:%M:%S}"
 
 
 class OutboxEntry(models.Model):
@@ -72,6 +99,10 @@ class OutboxEntry(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     reason = models.CharField(max_length=300, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
+    transport = models.CharField(
+        max_length=20, blank=True, help_text="What told it: telegram, or dry_run for nothing."
+    )
+    message_id = models.BigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -15,6 +15,7 @@ from mpx_site import (
     api_rules,
     api_seed,
     api_token_views,
+    feed_ticket,
     health,
     metrics,
 )
@@ -54,6 +55,7 @@ urlpatterns = [
     path("v1/kpi/daily", api_kpi.KpiDaily.as_view(), name="api-kpi"),
     path("v1/tokens", api_token_views.Tokens.as_view(), name="api-tokens"),
     path("v1/tokens/<str:prefix>", api_token_views.TokenByPrefix.as_view(), name="api-token"),
+    path("v1/ws-ticket", feed_ticket.WsTicket.as_view(), name="api-ws-ticket"),
     path("healthz", health.Health.as_view(), name="api-health"),
     path("markets", api_seed.SeedMarkets.as_view(), name="seed-markets"),
     path("markets/<str:market_id>", api_seed.SeedMarketById.as_view(), name="seed-market"),

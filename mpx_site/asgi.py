@@ -1,8 +1,13 @@
-"""HTTP and WebSocket under one roof; sockets only from our own pages, with the portal's login."""
+"""HTTP and WebSocket under one roof.
+
+A socket comes from our own pages with the portal's login, or from a program
+with a ticket; browsers always send an Origin, programs need none.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -14,16 +19,20 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
 http = get_asgi_application()
 
 from mpx_site.feed import FeedConsumer  # noqa: E402  (its models need the line above)
+from mpx_site.feed_line import told_apart  # noqa: E402
+from mpx_site.feed_ticket import tickets_or  # noqa: E402
 
+feed: Any = FeedConsumer()  # an application, where Django's types expect a view
 sockets = URLRouter(
     [
-        path("ws/v1/feed", FeedConsumer.as_asgi()),
+        path("ws/v1/feed", feed),
         re_path("", WebsocketDenier.as_asgi()),
     ]
 )
+by_login = AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))
 application = ProtocolTypeRouter(
     {
         "http": http,
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(sockets)),
+        "websocket": told_apart(tickets_or(by_login, by_ticket=sockets)),
     }
 )

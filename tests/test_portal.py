@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLPattern, reverse
 from django.utils import timezone
 
+from alerts import feedlog
 from alerts.models import AuditEntry, FeedEntry, Heartbeat
 from markets.models import Event, Market
 from mpx_site.portal import urls
@@ -210,9 +211,10 @@ def test_home_names_the_place_in_the_feed_its_rows_were_read_at(viewer: Client) 
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.list_event(view)
     cast.many_signals(2, view)
-    last = FeedEntry.objects.order_by("-id").values_list("id", flat=True)[0]
+    place = feedlog.place("signals")
+    assert place.seq == FeedEntry.objects.filter(topic="signals").count() > 0
 
-    assert f'data-after="{last}"' in viewer.get("/").content.decode()
+    assert f'data-after="{place}"' in viewer.get("/").content.decode()
 
 
 def test_only_the_first_page_takes_new_rows(viewer: Client) -> None:

@@ -11,7 +11,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from alerts.models import FeedEntry, Heartbeat, OutboxEntry
+from alerts import feedlog
+from alerts.feedlog import Place
+from alerts.models import Heartbeat, OutboxEntry
 from execution.models import OrderIntent
 from markets.models import Quarantine
 from mpx_site.portal.pictures import Bar, bars
@@ -170,7 +172,6 @@ def troubles(*, at: datetime) -> Troubles:
     )
 
 
-def feed_position() -> int:
-    """Return the id of the newest feed entry: a page read after this misses nothing later."""
-    last = FeedEntry.objects.order_by("-id").values_list("id", flat=True).first()
-    return last or 0
+def feed_position() -> Place:
+    """Return where the feed of signals is: a page read after this misses nothing later."""
+    return feedlog.place("signals")

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.paginator import Page
 from django.http import QueryDict
 
+from alerts.feedlog import Place
 from alerts.models import AuditEntry
 from markets.models import Event, Market
 from markets.similar import SimilarMarket, similar_markets
@@ -32,7 +33,7 @@ class StreamPage:
 
     asked: Asked
     signals: Page[Signal]
-    feed_position: int
+    feed_position: Place
 
     @property
     def live(self) -> bool:

@@ -11,16 +11,17 @@ const LONGEST_WAIT = 30_000;
 const SILENT_AFTER = 12_000; // the server says something every 5 s
 const POLL_EVERY = 5_000;
 const LOGGED_OUT = 4401;
+const CREDIT_EVERY = 2_000; // ms, or after so many messages:
+const CREDIT_AFTER = 100;
 const FAILURES_BEFORE_POLLING = 3;
 
 export class Feed extends EventTarget {
-  /** `after`: id of the last feed entry that is known, or null for "from now on". */
-  constructor(address, after) {
+  /** `place`: {epoch, seq} of the last message that is known, or null for "from now on". */
+  constructor(address, place) {
     super();
     this.address = address;
-    this.after = after;
-    this.acknowledged = null; // id up to which a subscription replays
-    this.promised = 0; // last id that a heartbeat spoke of and that has not come yet
+    this.place = place;
+    this.taken = 0; // messages since credit was last given
     this.failures = 0;
     this.silent = false; // the last socket was left because it said nothing
     this.state = "off";
@@ -42,7 +43,7 @@ export class Feed extends EventTarget {
     this.heardAt = Date.now();
     socket.addEventListener("open", () => {
       this.heardAt = Date.now();
-      socket.send(JSON.stringify({ op: "subscribe", channel: "signals", after: this.after }));
+      socket.send(JSON.stringify({ op: "subscribe", channel: "signals", resume: this.place }));
     });
     socket.addEventListener("message", (event) => this.socket === socket && this.take(event.data));
     socket.addEventListener("close", (event) => this.socket === socket && this.lost(event.code));
@@ -56,44 +57,69 @@ export class Feed extends EventTarget {
     } catch {
       return; // not ours; the watchdog decides whether the feed is alive
     }
-    if (message.op === "ack") this.accepted(message);
-    else if (message.op === "hb") this.beat(message);
-    else if (message.op === "gap") this.gap();
+    if (message.op === "hb") this.beat(message);
+    else if (message.channel === "signals") this.told(message);
     else if (message.ch === "signals") this.signal(message);
+  }
+
+  /** Take what is said about the channel. */
+  told(message) {
+    if (message.op === "ack") this.accepted(message);
+    else if (message.op === "gap") this.gap(message);
+    else if (message.op === "skip") this.place = { epoch: message.epoch, seq: message.seq };
   }
 
   accepted(message) {
     this.failures = 0;
     this.silent = false;
-    this.promised = 0;
-    this.acknowledged = message.seq;
-    this.after ??= message.seq;
+    if (message.mode === "live") this.place = { epoch: message.epoch, seq: message.seq };
     this.become("live");
   }
 
+  /** A heartbeat comes after all that it names. */
   beat(message) {
     if (message.ts) heard(message.ts);
-    const last = message.seq?.signals;
-    // What one heartbeat announces must be here by the next one.
-    if (this.promised && this.after !== null && this.promised > this.after) {
-      this.acknowledged = this.promised;
-      this.gap();
-    }
-    this.promised = Number.isInteger(last) ? last : 0;
+    const at = { epoch: message.epoch?.signals, seq: message.seq?.signals };
+    if (!this.place || !Number.isInteger(at.seq)) return;
+    if (at.epoch !== this.place.epoch || at.seq > this.place.seq) this.leave();
   }
 
   signal(message) {
-    if (Number.isInteger(message.seq)) {
-      if (this.after !== null && message.seq <= this.after) return; // seen before the cut
-      this.after = message.seq;
-    }
+    this.owe();
+    const { epoch, seq } = message;
+    if (this.place && epoch === this.place.epoch && seq <= this.place.seq) return; // heard before
+    if (this.place && (epoch !== this.place.epoch || seq > this.place.seq + 1)) return this.leave();
+    this.place = { epoch, seq };
     this.tell("signal", message);
   }
 
-  /** Something is missing and will not come: go on from here with what the server shows. */
-  gap() {
-    this.after = Math.max(this.after, this.acknowledged);
+  /** Something is missing and will not come: go on from there with what the server shows. */
+  gap(message) {
+    this.place = { epoch: message.epoch, seq: message.seq };
     this.tell("gap");
+  }
+
+  /** Let the server send more: it keeps no more under way than we took, plus 500. */
+  owe() {
+    this.taken += 1;
+    if (this.taken >= CREDIT_AFTER) this.credit();
+    else this.crediting ??= setTimeout(() => this.credit(), CREDIT_EVERY);
+  }
+
+  credit() {
+    clearTimeout(this.crediting);
+    this.crediting = null;
+    this.taken = 0;
+    if (!this.place || this.socket?.readyState !== WebSocket.OPEN) return;
+    this.socket.send(JSON.stringify({ op: "credit", seq: { signals: this.place.seq } }));
+  }
+
+  /** A number is missing though nothing was announced: come back and resume. */
+  leave() {
+    const socket = this.socket;
+    if (!socket) return;
+    this.lost(0);
+    socket.close();
   }
 
   lost(code) {
@@ -111,10 +137,8 @@ export class Feed extends EventTarget {
   /** Take a socket that has gone silent for a broken one. */
   watch() {
     if (!this.socket || Date.now() - this.heardAt < SILENT_AFTER) return;
-    const socket = this.socket;
     this.silent = true;
-    this.lost(0);
-    socket.close();
+    this.leave();
   }
 
   become(state) {

@@ -51,6 +51,12 @@ function seen() {
   if (!document.hidden) document.title = title;
 }
 
+/** Read a place in the feed as pages write it: EPOCH:SEQ. */
+function placeOf(text) {
+  const [epoch, seq] = (text ?? "").split(":");
+  return epoch ? { epoch, seq: Number(seq) } : null;
+}
+
 let due = 0;
 
 /** Let the figures agree with the list beside them; many changes at once are one request. */
@@ -87,7 +93,7 @@ function begin() {
   const stream = list ? new Stream(list) : null;
   stream?.start();
   const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const feed = new Feed(`${scheme}://${location.host}/ws/v1/feed`, list ? Number(list.dataset.after) : null);
+  const feed = new Feed(`${scheme}://${location.host}/ws/v1/feed`, placeOf(list?.dataset.after));
   follow(feed, stream);
   feed.start();
   document.addEventListener("visibilitychange", seen);
