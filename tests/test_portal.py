@@ -18,6 +18,7 @@ from alerts import feedlog
 from alerts.models import AuditEntry, FeedEntry, Heartbeat
 from markets.models import Event, Market
 from mpx_site.portal import urls
+from mpx_site.portal.home_week import week
 from rules.kernel.spike import Spike, spike_finding
 from rules.load import switch
 from rules.models import Rule
@@ -189,9 +190,83 @@ def test_home_counts_what_is_open_and_shows_the_best(viewer: Client) -> None:
 
     assert "Open signals 1 ▲ P1 1 ◆ P2 0 ○ P3 0" in page
     assert "P1 in 24 h 1 by hour" in page
-    assert f"Best live edge {Signal.objects.get().edge_bps:.1f} bps Who wins?" in page
-    assert "Markets followed 3" in page
-    assert "Rules active 1 DUTCH_BOOK_DETECT" in page
+    assert f"{Signal.objects.get().edge_bps:.1f} bps" in page
+    assert "Rules active 1 found in 24 h" in page
+
+
+def test_home_tells_a_newcomer_what_is_best_why_and_what_to_do(operator: Client) -> None:
+    """By hand as on the signal's page: 100 shares at 0.30 with fees cost 92.52 and pay 100."""
+    view = cast.view_of(0.30, 0.30, 0.30)
+    cast.list_event(view)
+    now = timezone.now()
+    signal = cast.tell("opened", cast.finding_in(view), cast.rule(), at=now)
+    cast.beat(at=now)
+
+    response = operator.get("/")
+    page = text_of(response)
+
+    assert "1. Are the data fresh? ● Yes" in page
+    assert "2. What is the best live signal? ▲ P1 Who wins? +$7.48 on $92.52, 808.5 bps ." in page
+    assert "3. Why can it be executed? 3 orders, $92.52 in all Buy 100.00 Yes of Outcome 0" in page
+    assert "That pays $100.00 however it ends (3 ends checked); fees of $2.52" in page
+    assert "Prepare an order" in page
+    assert f'class="button primary" href="/signals/{signal.key}/execute/"' in str(response.content)
+
+
+def test_home_says_that_nothing_can_be_executed_and_why(viewer: Client) -> None:
+    view = cast.view_of(0.30, 0.30, 0.30, augmented=True)
+    cast.list_event(view)
+    cast.beat(at=timezone.now())
+    cast.tell("opened", cast.finding_in(view), cast.rule(), at=timezone.now())
+
+    page = text_of(viewer.get("/"))
+
+    assert "None can be executed now 1 signal is open, but none is P1" in page
+    assert "Prepare an order" not in page
+
+
+def test_home_compares_today_with_the_days_before(viewer: Client) -> None:
+    """By hand: 3 on one of the 7 days before today is 0.4 a day."""
+    at = timezone.now().replace(hour=12)
+    view = cast.view_of(0.30, 0.30, 0.30)
+    cast.list_event(view)
+    active, finding = cast.rule(), cast.finding_in(view)
+    for number in range(3):
+        cast.tell("opened", finding, active, key=f"old{number}", at=at - timedelta(days=2))
+        cast.tell("closed", finding, active, key=f"old{number}", at=at - timedelta(days=2))
+    cast.tell("opened", finding, active, key="new", at=at)
+
+    told = week(("DUTCH_BOOK_DETECT",), at=at)
+    page = text_of(viewer.get("/"))
+
+    assert told.signals.days == (0, 0, 0, 0, 0, 3, 0, 1)
+    assert told.signals.mean == Decimal("0.4")
+    assert told.gap.total == Decimal("7.5")  # cents: 100 less 92.52
+    assert [(strip.day, strip.week, strip.edge_bps) for strip in told.strips] == [
+        (1, 4, Decimal("808.5"))
+    ]
+    assert "Signals, 7 days 4" in page
+    assert "today 1 , 0.4 a day before" in page
+
+
+def test_home_shows_what_orders_use_of_their_limits(viewer: Client) -> None:
+    page = text_of(viewer.get("/"))
+
+    assert "Notional today $0.00 of $1,000.00" in page
+    assert "Open orders" in page
+    assert "Approved, 7 days -" in page.replace("\N{EN DASH}", "-")
+
+
+def test_runbook_card_checks_the_four_symptoms(viewer: Client) -> None:
+    now = timezone.now()
+    cast.beat(at=now, frame_at=now - timedelta(seconds=90))
+
+    page = text_of(viewer.get("/"))
+
+    assert "■ No signals? No rule runs, so nothing can be found." in page
+    assert "■ Markets stale? Last frame 1 min ago ." in page
+    assert "◐ Telegram silent? Telegram is off; alerts are only written down." in page
+    assert "● Execution rejected? No order was rejected in 24 h." in page
 
 
 def test_home_shows_the_stream_newest_first_by_level_and_page(viewer: Client) -> None:
@@ -261,13 +336,16 @@ def test_health_shows_each_component_and_the_one_never_seen(viewer: Client) -> N
 def test_home_takes_the_same_queries_for_many_rows(
     viewer: Client, django_assert_num_queries: Any
 ) -> None:
-    """Heartbeats, place, KPIs (4), troubles (4), signals (2), markets (2)."""
+    """Heartbeats, place, what is open (4), its legs, troubles (4), signals (2), markets (2),
+
+    the week (5), approvals, limits (5), a symptom, and what the person may do (2).
+    """
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.list_event(view)
     cast.quote(view, at=START)
     cast.many_signals(12, view)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 14):
+    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 29):
         viewer.get("/")
 
 

@@ -42,14 +42,6 @@ class StreamPage:
 
 
 @dataclass(frozen=True, slots=True)
-class HomePage:
-    stream: StreamPage
-    markets: Page[Market]
-    figures: desk.Figures
-    troubles: desk.Troubles
-
-
-@dataclass(frozen=True, slots=True)
 class SignalPage:
     signal: Signal
     sum: Arithmetic | None
@@ -87,17 +79,6 @@ class EventPage:
     ages: whynot.Ages
     limits: Limits
     signals: Sequence[Signal]
-
-
-def home(query: QueryDict, *, at: datetime) -> HomePage:
-    stream = stream_page(AskedStream(query), number=query.get("page"))
-    listed = AskedMarkets(QueryDict())
-    return HomePage(
-        stream=stream,
-        markets=listed.page_of(Market.objects.tradable().listed(), number=query.get("markets")),
-        figures=desk.figures(at=at),
-        troubles=desk.troubles(at=at),
-    )
 
 
 def stream_page(asked: AskedSignals | AskedStream, *, number: str | None) -> StreamPage:

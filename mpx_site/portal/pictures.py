@@ -134,7 +134,7 @@ def _extremes(column: list[tuple[float, float | None]]) -> list[tuple[float, flo
     return [column[i] for i in sorted(wanted)]
 
 
-def bars(counts: Sequence[int]) -> tuple[Bar, ...]:
+def bars(counts: Sequence[int | float]) -> tuple[Bar, ...]:
     """Draw one bar for each count; an empty count leaves its place empty."""
     if not counts or not max(counts):
         return ()

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from markets.models import Event, Market
 from mpx_site.portal import history, pages
+from mpx_site.portal import home as home_page
 from mpx_site.portal.desk import Desk
 from mpx_site.portal.filters import AskedSignals
 from signals.models import Signal
@@ -18,8 +19,9 @@ from signals.models import Signal
 @require_safe
 @never_cache
 def home(request: HttpRequest) -> HttpResponse:
-    page = pages.home(request.GET, at=timezone.now())
-    return render(request, "portal/home.html", {"page": page})
+    desk = Desk(at=timezone.now())
+    page = home_page.home(request.GET, desk)
+    return render(request, "portal/home.html", {"page": page, "desk": desk})
 
 
 @require_safe

@@ -1,0 +1,143 @@
+"""The home page: what is best now and why, the week's figures, what limits leave, what is wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.core.paginator import Page
+from django.http import QueryDict
+
+from execution import positions
+from execution.models import OrderIntent
+from markets.models import Market
+from mpx_site.portal import desk as desks
+from mpx_site.portal import pages
+from mpx_site.portal.arithmetic import Arithmetic, arithmetic
+from mpx_site.portal.desk import Desk, Figures, Troubles
+from mpx_site.portal.filters import AskedMarkets, AskedStream
+from mpx_site.portal.home_checks import Symptom, books_of, symptoms
+from mpx_site.portal.home_week import DAYS, Series, Week, week
+from risk import limits
+from risk.locking import NoPolicy
+from signals.models import Signal
+
+ZERO = Decimal(0)
+PER_CENT = Decimal(100)
+BAR = 600  # units that a full bar is wide
+NEAR = Decimal("0.9")
+
+
+@dataclass(frozen=True, slots=True)
+class BestNow:
+    """The open P1 with the largest edge, with the sum behind it; None if it cannot be read."""
+
+    signal: Signal
+    sum: Arithmetic | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of a limit is used; `money` says that it counts USD."""
+
+    name: str
+    label: str
+    used: Decimal
+    allowed: Decimal
+    money: bool
+
+    @property
+    def share(self) -> Decimal:
+        """Return the used part of what is allowed, 1 at most."""
+        return min(self.used / self.allowed, Decimal(1)) if self.allowed else Decimal(1)
+
+    @property
+    def width(self) -> str:
+        return f"{self.share * BAR:.1f}"
+
+    @property
+    def near(self) -> bool:
+        return self.share >= NEAR
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    stream: pages.StreamPage
+    markets: Page[Market]
+    figures: Figures
+    best: BestNow | None
+    books: tuple[int, int]  # fresh, and all
+    week: Week
+    accepted: Series  # per cent of the orders that were decided
+    limits: tuple[LimitUse, ...]
+    troubles: Troubles
+    symptoms: tuple[Symptom, ...]
+
+
+def home(query: QueryDict, desk: Desk) -> HomePage:
+    stream = pages.stream_page(AskedStream(query), number=query.get("page"))
+    listed = AskedMarkets(QueryDict())
+    figures = desks.figures(at=desk.at)
+    troubles = desks.troubles(at=desk.at)
+    return HomePage(
+        stream=stream,
+        markets=listed.page_of(Market.objects.tradable().listed(), number=query.get("markets")),
+        figures=figures,
+        best=_best(figures.best),
+        books=books_of(desk.pulses[0]),
+        week=week(figures.rules, at=desk.at),
+        accepted=accepted(at=desk.at),
+        limits=limit_use(at=desk.at),
+        troubles=troubles,
+        symptoms=symptoms(desk, rules=figures.rules, troubles=troubles),
+    )
+
+
+def _best(signal: Signal | None) -> BestNow | None:
+    return None if signal is None else BestNow(signal, arithmetic(signal.payload))
+
+
+def limit_use(*, at: datetime) -> tuple[LimitUse, ...]:
+    """Return the limits that orders use up; empty while the desk has no policy."""
+    try:
+        bounds = limits.bounds()
+    except NoPolicy:
+        return ()
+    most = max((each.held for each in positions.open_exposures()), default=ZERO)
+    used = (
+        ("daily_notional", OrderIntent.objects.approved_on(at).notional(), True),
+        ("concurrent_orders", Decimal(OrderIntent.objects.open().count()), False),
+        ("event_exposure", most, True),
+    )
+    return tuple(
+        LimitUse(name, limits.label_of(name), amount, Decimal(getattr(bounds, name)), money)
+        for name, amount, money in used
+    )
+
+
+def accepted(*, at: datetime) -> Series:
+    """Return how many of the orders decided each day were approved, in per cent; one query.
+
+    A day is that of the suggestion. What still waits is not decided; what expired is.
+    """
+    today = at.date()
+    decided = (
+        OrderIntent.objects.filter(suggested_at__gte=at - timedelta(days=DAYS + 1))
+        .exclude(status=OrderIntent.Status.SUGGESTED)
+        .order_by()
+        .values_list("suggested_at", "approved_at")
+    )
+    by_day: dict[int, list[bool]] = defaultdict(list)
+    for suggested_at, approved_at in decided:
+        by_day[(today - suggested_at.date()).days].append(approved_at is not None)
+    shares = [_share(by_day[ago]) for ago in range(DAYS, -1, -1)]
+    recent = [each for ago in range(DAYS) for each in by_day[ago]]
+    return Series("Acceptance", _share(recent), tuple(shares[:-1]), shares[-1])
+
+
+def _share(approved: list[bool]) -> Decimal | None:
+    if not approved:
+        return None
+    return (PER_CENT * sum(approved) / len(approved)).quantize(Decimal("0.1"))
