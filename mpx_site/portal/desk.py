@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -152,10 +153,14 @@ def badges(request: HttpRequest) -> dict[str, object]:
 
 
 def figures(*, at: datetime) -> Figures:
+    """Count what is open row by row: it is little, and SQLite would read all there ever was."""
+    rows = Signal.objects.open().order_by().values_list("level", "edge_bps", "pk")
+    levels = Counter(level for level, _, _ in rows)
+    best = max(((edge, pk) for level, edge, pk in rows if level == Signal.Level.P1), default=None)
     return Figures(
-        open_by_level=Signal.objects.open().by_level(),
+        open_by_level={level: levels[level] for level in Signal.Level.values},
         p1_by_hour=Signal.objects.p1_by_hour(at=at),
-        best=Signal.objects.best_open(),
+        best=None if best is None else Signal.objects.newest().filter(pk=best[1]).first(),
         rules=tuple(rule.definition.code for rule in enabled_definitions()),
     )
 
