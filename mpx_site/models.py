@@ -1,4 +1,4 @@
-"""What the composition root keeps itself: the API tokens of its people."""
+"""What the composition root keeps itself: the API tokens of its people, and what they prefer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import models
+
+from mpx_site.preferences import Preference as Preference
 
 TOKEN_STATES = ["live", "expired", "revoked"]
 

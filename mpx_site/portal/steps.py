@@ -65,14 +65,28 @@ def for_roles(
     view: Callable[Concatenate[HttpRequest, P], Answer],
 ) -> Callable[Concatenate[HttpRequest, P], Answer]:
     """Show a page of the desk to whoever has a role; raise `PermissionDenied` to others."""
+    return for_permission(SEE_DESK, NEEDS_A_ROLE)(view)
 
-    @wraps(view)
-    def shown(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        if not request.user.has_perm(SEE_DESK):
-            raise PermissionDenied(NEEDS_A_ROLE)
-        return view(request, *args, **kwargs)
 
-    return shown
+def for_permission(
+    needed: str, why: str
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, P], Answer]], Callable[Concatenate[HttpRequest, P], Answer]
+]:
+    """Let a view be used by who has a permission; raise `PermissionDenied(why)` to others."""
+
+    def guarded(
+        view: Callable[Concatenate[HttpRequest, P], Answer],
+    ) -> Callable[Concatenate[HttpRequest, P], Answer]:
+        @wraps(view)
+        def shown(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+            if not request.user.has_perm(needed):
+                raise PermissionDenied(why)
+            return view(request, *args, **kwargs)
+
+        return shown
+
+    return guarded
 
 
 def attempt(request: HttpRequest, act: Callable[[], T]) -> T | None:

@@ -6,12 +6,15 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from mpx_site.portal import (
+    audit_views,
     execution_views,
     positions_views,
     risk_views,
     rules_views,
     scoreboard_views,
+    settings_views,
     views,
+    views_saved,
     whatif_views,
 )
 
@@ -38,6 +41,15 @@ urlpatterns = [
     path("risk/breakers/<int:number>/reset/", risk_views.reset, name="risk-reset"),
     path("risk/changes/<int:number>/confirm/", risk_views.confirm, name="risk-confirm"),
     path("risk/changes/<int:number>/refuse/", risk_views.refuse, name="risk-refuse"),
+    path("audit/", audit_views.audit, name="audit"),
+    path("audit/verify/", audit_views.verify, name="audit-verify"),
+    path("settings/", settings_views.settings, name="settings"),
+    path("settings/looks/", settings_views.looks, name="settings-looks"),
+    path("settings/sessions/end/", settings_views.end, name="settings-sessions-end"),
+    path("settings/tokens/", settings_views.make_token, name="settings-token-make"),
+    path("settings/tokens/revoke/", settings_views.revoke_token, name="settings-token-revoke"),
+    path("settings/views/", views_saved.save, name="view-save"),
+    path("settings/views/delete/", views_saved.delete, name="view-delete"),
     path("scoreboard/", scoreboard_views.scoreboard, name="scoreboard"),
     path("rules/", rules_views.rules, name="rules"),
     path("rules/<str:code>/", rules_views.rule, name="rule"),

@@ -34,11 +34,11 @@ function rough(seconds) {
 }
 
 function local() {
+  let chosen = null;
   try {
-    return localStorage.getItem("mpx.zone") === "local";
-  } catch {
-    return false;
-  }
+    chosen = localStorage.getItem("mpx.zone");
+  } catch { /* storage is off: as it is set */ }
+  return (chosen ?? document.documentElement.dataset.zone) === "local";
 }
 
 function written(date, { utc, seconds }) {
