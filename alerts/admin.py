@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+from alerts.voice_admin import VoiceAdmin as VoiceAdmin  # registers itself
 
 if TYPE_CHECKING:  # Django's own class takes no parameters at run time
     _AuditAdmin = admin.ModelAdmin[AuditEntry]

@@ -7,6 +7,10 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import models
 
+from alerts.voice_models import Manner as Manner
+from alerts.voice_models import Silence as Silence
+from alerts.voice_models import Voice as Voice
+
 
 class AuditEntry(models.Model):
     """One link of the hash chain; rows are only ever added (see `alerts.journal`)."""

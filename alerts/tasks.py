@@ -7,6 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
+from alerts import delivery
 from alerts.models import FeedEntry
 
 FEED_KEPT = timedelta(days=1)  # clients resume within minutes; older news is in the tables
@@ -17,3 +18,9 @@ def prune_feed(**_: object) -> int:
     """Delete feed entries nobody can resume from any more; return how many."""
     deleted, _rows = FeedEntry.objects.filter(at__lt=timezone.now() - FEED_KEPT).delete()
     return deleted
+
+
+@shared_task(ignore_result=True)
+def deliver_alerts(**_: object) -> int:
+    """Tell what waits in the outbox; return how many rows that settled."""
+    return delivery.deliver(at=timezone.now())

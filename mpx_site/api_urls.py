@@ -9,6 +9,7 @@ from rest_framework.permissions import IsAuthenticated
 
 from mpx_site import (
     api,
+    api_alert_test,
     api_execution,
     api_journal,
     api_kpi,
@@ -51,6 +52,7 @@ urlpatterns = [
         "v1/rules/<str:code>/rollback", api_rules.RollBackRule.as_view(), name="api-rule-rollback"
     ),
     path("v1/alerts", api_journal.Alerts.as_view(), name="api-alerts"),
+    path("v1/alerts/test", api_alert_test.TestAlert.as_view(), name="api-alert-test"),
     path("v1/audit", api_journal.Audit.as_view(), name="api-audit"),
     path("v1/kpi/daily", api_kpi.KpiDaily.as_view(), name="api-kpi"),
     path("v1/tokens", api_token_views.Tokens.as_view(), name="api-tokens"),
@@ -62,6 +64,7 @@ urlpatterns = [
     path("kpi/daily", api_kpi.SeedKpiDaily.as_view(), name="seed-kpi"),
     path("rules", api_rules.SeedRules.as_view(), name="seed-rules"),
     path("signals", api_seed.SeedSignals.as_view(), name="seed-signals"),
+    path("alerts/test", api_alert_test.SeedTestAlert.as_view(), name="seed-alert-test"),
     path("execution/intent", seed_desk.SeedIntent.as_view(), name="seed-intent"),
     path("execution/confirm/<int:intent_id>", seed_desk.SeedConfirm.as_view()),
     path("execution/intents", seed_desk.SeedIntents.as_view(), name="seed-intents"),

@@ -41,7 +41,9 @@ from mpx_site.api_answers import problem_response
 from mpx_site.api_login import token_sent
 from mpx_site.api_token import is_the_token
 from mpx_site.api_token_book import opens_metrics
+from mpx_site.metric_states import states
 from mpx_site.portal.desk import Desk, Pulse
+from risk.locking import NoPolicy
 from rules.models import Rule
 
 # A second series per counter that nobody reads.
@@ -56,9 +58,6 @@ INGEST_LATENCY_MS = Histogram(
     ("source",),
     buckets=(5, 10, 25, 50, 100, 250, 500, 1000, 2000),
     registry=REGISTRY,
-)
-TELEGRAM_FAILURES = Counter(
-    "mpx_telegram_failures_total", "Messages that Telegram did not take.", registry=REGISTRY
 )
 REQUESTS = Counter("mpx_requests_total", "HTTP requests begun.", registry=REGISTRY)
 FEED_CLIENTS = Gauge(
@@ -95,7 +94,8 @@ class DeskCollector(Collector):
         try:
             yield from [rule_evaluation(found.pulses), last_tick(Desk(at=found.at)), signals()]
             yield order_intents()
-        except DatabaseError:
+            yield from states(found.at)
+        except (DatabaseError, NoPolicy):
             return  # it went away meanwhile; the next scrape says so in mpx_health
 
 

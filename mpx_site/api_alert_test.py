@@ -1,0 +1,78 @@
+"""`POST /api/alerts/test` and `/api/v1/alerts/test`: one message to the desk's chat, now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from alerts import delivery
+from mpx_site.api_answers import PROBLEM_JSON
+from mpx_site.api_login import DeskSession, OwnToken
+from mpx_site.api_rows import Problem
+from mpx_site.api_token import ACTOR, TokenLogin
+from mpx_site.api_view import ApiView
+from mpx_site.models import Scope
+
+View = TypeVar("View", bound=Callable[..., Response])
+
+TEXT = "MarketPulse-X reaches this chat."
+MOST_TEXT = 500
+
+
+class MayTest(BasePermission):
+    message = "This takes the permission to send test messages, or the ADMIN_API_TOKEN."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return request.auth == ACTOR or bool(request.user.has_perm(delivery.MAY_TEST))
+
+
+class TestMessage(serializers.Serializer[Any]):
+    text = serializers.CharField(required=False, default=TEXT, max_length=MOST_TEXT)
+
+
+class TestOutcome(serializers.Serializer[Any]):
+    transport = serializers.ChoiceField(
+        choices=["telegram", "dry_run"], help_text="dry_run: Telegram is off, nothing was sent."
+    )
+    sent = serializers.BooleanField()
+    chat = serializers.CharField(allow_blank=True, help_text="Its last digits.")
+    message_id = serializers.IntegerField(allow_null=True)
+    reason = serializers.CharField(allow_blank=True, help_text="Why it was not sent.")
+
+
+def _act(operation: str) -> Callable[[View], View]:
+    refusals = (400, 401, 403, 415, 429, 503)
+    described: Callable[[View], View] = extend_schema(
+        operation_id=operation,
+        request=TestMessage,
+        responses={200: TestOutcome, **{(each, PROBLEM_JSON): Problem for each in refusals}},
+    )
+    return described
+
+
+class TestAlert(ApiView):
+    """Send one message. That Telegram refuses it is an answer (`sent` is false), not an error."""
+
+    authentication_classes = (OwnToken, TokenLogin, DeskSession)
+    permission_classes = (IsAuthenticated, MayTest)
+    scopes = {"POST": (Scope.ALERTS_TEST,)}
+
+    @_act("alerts_test")
+    def post(self, request: Request) -> Response:
+        asked = TestMessage(data=request.data)
+        asked.is_valid(raise_exception=True)
+        told = delivery.send_test(asked.validated_data["text"], at=timezone.now())
+        return Response(delivery.outcome_row(*told))
+
+
+class SeedTestAlert(TestAlert):
+    @_act("seed_alerts_test")
+    def post(self, request: Request) -> Response:
+        return super().post(request)
