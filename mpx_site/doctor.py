@@ -17,6 +17,7 @@ from typing import Literal
 
 from django.db import DatabaseError, connections
 
+from mpx_site import doctor_alerts
 from mpx_site import doctor_inside as inside
 from mpx_site import doctor_outside as outside
 from mpx_site.doctor_words import Seen, fail, first_line, warn
@@ -77,6 +78,7 @@ CHECKS: tuple[Check, ...] = (
     Check("quarantine", "tables", inside.quarantine),
     Check("watch", "tables", inside.watch_list),
     Check("catalogue", "tables", inside.catalogue),
+    Check("alerts", "tables", doctor_alerts.alerts),
     Check("audit", "tables", inside.audit),
     Check("invariants", "tables", inside.broken_invariants),
     Check("gamma", "network", outside.gamma),
