@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import User
 from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import QueryDict
@@ -12,7 +14,7 @@ from django.http import QueryDict
 from markets.models import Market, MarketQuerySet
 from mpx_site.portal import words
 from rules.models import Rule
-from signals.models import Signal, SignalQuerySet
+from signals.models import HANDLINGS, Signal, SignalQuerySet
 
 SIZES = (10, 20, 50)
 LEVELS = [("", "All levels"), *((level, level) for level in Signal.Level.values)]
@@ -57,6 +59,9 @@ class AskedSignals(Asked):
         choices=[("", "All kinds"), *((kind, name) for kind, (name, _) in words.KINDS.items())],
         required=False,
     )
+    handling = forms.ChoiceField(
+        choices=[("", "Handled or not"), *HANDLINGS.items()], required=False
+    )
     sort = forms.ChoiceField(
         choices=[
             ("", "Newest first"),
@@ -67,10 +72,11 @@ class AskedSignals(Asked):
         required=False,
         label="Order",
     )
-    field_order = ("level", "status", "rule", "kind", "sort", "size")
+    field_order = ("level", "status", "rule", "kind", "handling", "sort", "size")
 
-    def rows(self) -> SignalQuerySet:
-        rows = Signal.objects.asked(
+    def rows(self, *, by: User, at: datetime) -> SignalQuerySet:
+        """Return what fits, for a person at a time: what is theirs, what is snoozed."""
+        rows = Signal.objects.handled(self.value("handling"), by=by, at=at).asked(
             level=self.value("level"),
             status=self.value("status"),
             rule=self.value("rule"),

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from django.core.paginator import Page
 from django.http import QueryDict
 
 from alerts.feedlog import Place
-from alerts.models import AuditEntry
 from markets.models import Event, Market
 from markets.similar import SimilarMarket, similar_markets
 from mpx_site.portal import desk, history, whynot
-from mpx_site.portal.arithmetic import Arithmetic, arithmetic
 from mpx_site.portal.crosses import CrossSet, crosses
-from mpx_site.portal.filters import Asked, AskedMarkets, AskedSignals, AskedStream
+from mpx_site.portal.filters import Asked, AskedMarkets, AskedStream
 from mpx_site.portal.pictures import Chart
 from rules.kernel.finding import Limits
-from signals.models import Signal, SignalPoint
+from signals.models import Signal
 
 RELATED = 8
 ROWS_AT_ONCE = 50
@@ -39,18 +36,6 @@ class StreamPage:
     def live(self) -> bool:
         """Say whether new signals belong on this page: the first one, newest first."""
         return self.signals.number == 1 and not self.asked.value("sort")
-
-
-@dataclass(frozen=True, slots=True)
-class SignalPage:
-    signal: Signal
-    sum: Arithmetic | None
-    markets: Sequence[Market]  # of what has no legs or no event to be named by
-    points: Sequence[SignalPoint]
-    picture: Chart | None
-    least_edge_bps: Decimal | None
-    audit: Sequence[AuditEntry]
-    related: Sequence[Signal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +66,9 @@ class EventPage:
     signals: Sequence[Signal]
 
 
-def stream_page(asked: AskedSignals | AskedStream, *, number: str | None) -> StreamPage:
+def stream_page(asked: AskedStream, *, number: str | None) -> StreamPage:
     position = desk.feed_position()  # before the rows, so that nothing falls between
     return StreamPage(asked, asked.page_of(asked.rows(), number=number), position)
-
-
-def signal(key: str, *, at: datetime) -> SignalPage:
-    """Raise `Signal.DoesNotExist` for an unknown key."""
-    found = Signal.objects.select_related("rule", "rule_version__rule", "event").get(key=key)
-    points = history.points_of(found)
-    threshold = history.least_edge_bps(found.rule_version)
-    return SignalPage(
-        signal=found,
-        sum=arithmetic(found.payload),
-        markets=_named_by(found),
-        points=points,
-        picture=history.edge_chart(found, points, threshold=threshold, at=at),
-        least_edge_bps=threshold,
-        audit=list(AuditEntry.objects.filter(subject=f"signal:{key}").order_by("id")),
-        related=_related(found),
-    )
 
 
 def rows(keys: Sequence[str]) -> list[Signal]:
@@ -160,14 +128,6 @@ def event(event_id: str, *, at: datetime) -> EventPage:
     )
 
 
-def _named_by(found: Signal) -> list[Market]:
-    """Return the markets that say what a signal is about; none where its event and legs do."""
-    if found.event_id is not None and found.verdict != "OBSERVED":
-        return []
-    by_id = Market.objects.in_bulk(found.market_ids[:RELATED])
-    return [by_id[each] for each in found.market_ids if each in by_id]
-
-
 def _signals_of(market_id: str, *, event_id: str | None) -> list[Signal]:
     """Return the newest signals with a leg in a market: its event's, and those across events."""
     within = Signal.objects.of_market(market_id, event_id=event_id)[:RELATED]
@@ -176,9 +136,3 @@ def _signals_of(market_id: str, *, event_id: str | None) -> list[Signal]:
     across = Signal.objects.of_market(market_id, event_id=None)[:RELATED]
     newest = sorted([*within, *across], key=lambda each: (each.opened_at, each.pk), reverse=True)
     return newest[:RELATED]
-
-
-def _related(found: Signal) -> list[Signal]:
-    if found.event_id is None:
-        return []
-    return list(Signal.objects.newest().filter(event=found.event_id).exclude(pk=found.pk)[:RELATED])

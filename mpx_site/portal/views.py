@@ -12,8 +12,6 @@ from markets.models import Event, Market
 from mpx_site.portal import history, pages
 from mpx_site.portal import home as home_page
 from mpx_site.portal.desk import Desk
-from mpx_site.portal.filters import AskedSignals
-from signals.models import Signal
 
 
 @require_safe
@@ -33,27 +31,10 @@ def status(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
-def signals(request: HttpRequest) -> HttpResponse:
-    page = pages.stream_page(AskedSignals(request.GET), number=request.GET.get("page"))
-    return render(request, "portal/signals.html", {"stream": page})
-
-
-@require_safe
-@never_cache
 def signal_rows(request: HttpRequest) -> HttpResponse:
     """Answer the table rows of `?keys=`, for lists that stay open."""
     keys = request.GET.get("keys", "").split(",")
     return render(request, "portal/rows.html", {"signals": pages.rows(keys)})
-
-
-@require_safe
-@never_cache
-def signal(request: HttpRequest, key: str) -> HttpResponse:
-    try:
-        page = pages.signal(key, at=timezone.now())
-    except Signal.DoesNotExist:
-        raise Http404("There is no signal of this key.") from None
-    return render(request, "portal/signal.html", {"page": page})
 
 
 @require_safe

@@ -1,8 +1,8 @@
-// The keyboard. No key approves or changes anything.
+// The keyboard. No key approves, orders or refuses anything; `a` and `s` say who looks after a signal.
 
 const GO = {
   h: "/", s: "/signals/", m: "/markets/",
-  a: "/approvals/", o: "/intents/", p: "/positions/", r: "/risk/", u: "/rules/",
+  a: "/approvals/", o: "/intents/", p: "/positions/", r: "/risk/", u: "/rules/", c: "/opportunities/",
 };
 let going = 0; // until when a `g` waits for its second key
 
@@ -22,6 +22,19 @@ function press(name) {
   document.querySelector(name)?.click();
 }
 
+/** Take a step with a signal: on its page by the button, in the list for the row in focus. */
+function step(act) {
+  const form = document.getElementById("steps");
+  if (!form) return;
+  if (document.querySelector(".stream-rows")) form.dispatchEvent(new CustomEvent("mpx:step", { detail: { act } }));
+  else form.querySelector(`button[value="${act}"]`)?.click();
+}
+
+/** Tick or untick the row in focus. */
+function tick() {
+  document.activeElement?.closest?.(".row")?.querySelector(".tick input")?.click();
+}
+
 const KEYS = {
   "?": () => document.getElementById("help")?.showModal(),
   "/": () => document.querySelector("#searchbar, main input[type=search], main select, .segments a")?.focus(),
@@ -29,6 +42,9 @@ const KEYS = {
   k: () => move(-1),
   p: () => press(".pause:not([hidden])"),
   n: () => press(".new-rows:not([hidden])"),
+  a: () => step("ACK"),
+  s: () => step("SNOOZE"),
+  x: tick,
   g: () => { going = Date.now() + 1500; },
 };
 
