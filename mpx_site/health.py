@@ -34,16 +34,17 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """One answer shared by everybody who asks within two seconds: probes cannot flood."""
+    """One answer shared by everybody who asks within some seconds: nobody can flood."""
 
-    def __init__(self, ask: Callable[[], T]) -> None:
+    def __init__(self, ask: Callable[[], T], *, seconds: float = REMEMBERED_SECONDS) -> None:
         self._ask = ask
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._answer: tuple[float, T] | None = None
 
     def get(self) -> T:
         with self._lock:
-            if self._answer is None or time.monotonic() - self._answer[0] > REMEMBERED_SECONDS:
+            if self._answer is None or time.monotonic() - self._answer[0] > self._seconds:
                 self._answer = time.monotonic(), self._ask()
             return self._answer[1]
 

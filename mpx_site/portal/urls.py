@@ -6,12 +6,15 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from mpx_site.portal import (
+    alerts_views,
     audit_views,
     execution_views,
+    health_views,
     opportunities,
     positions_views,
     risk_views,
     rules_views,
+    runbook_views,
     scoreboard_views,
     settings_views,
     signal_steps,
@@ -46,6 +49,11 @@ urlpatterns = [
     path("risk/breakers/<int:number>/reset/", risk_views.reset, name="risk-reset"),
     path("risk/changes/<int:number>/confirm/", risk_views.confirm, name="risk-confirm"),
     path("risk/changes/<int:number>/refuse/", risk_views.refuse, name="risk-refuse"),
+    path("alerts/", alerts_views.alerts, name="alerts"),
+    path("alerts/again/", alerts_views.send_again, name="alerts-again"),
+    path("health/", health_views.health, name="health"),
+    path("health/examine/", health_views.examine, name="health-examine"),
+    path("runbook/", runbook_views.page, name="runbook"),
     path("audit/", audit_views.audit, name="audit"),
     path("audit/verify/", audit_views.verify, name="audit-verify"),
     path("settings/", settings_views.settings, name="settings"),

@@ -1,0 +1,229 @@
+"""The alert outbox as a page: what waits, what was told, what failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.paginator import Page
+from django.db import transaction
+from django.db.models import Count, Min, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from alerts import delivery, journal
+from alerts.models import OutboxEntry, Silence, Voice
+from alerts.voice_models import TELEGRAM
+from mpx_site.portal import exports, steps
+from mpx_site.portal.exports import Column
+from mpx_site.portal.filters import Asked
+from mpx_site.portal.numbers import row_number
+from mpx_site.portal.subjects import Place, place_of
+
+SEE_OUTBOX, SEND_AGAIN = "alerts.view_outboxentry", "alerts.change_outboxentry"
+SEE_WHY = "The outbox is shown to analyst, trader, approver or admin."
+SEND_WHY = "Alerts are sent again by trader, approver or admin."
+LONG = timedelta(minutes=2)  # what is due for longer than this, nobody sends
+
+State = OutboxEntry.State
+STATES: Mapping[str, tuple[str, str, str]] = {
+    State.PENDING: ("late", "◇", "Waits to be told."),
+    State.SENT: ("ok", "●", "Told."),
+    State.FAILED: ("stale", "■", "Given up; it may be sent again."),
+    State.SUPPRESSED: ("off", "○", "Held back on purpose; the reason says why."),
+}
+WRITTEN = ("off", "○", "Only written down: nothing was set up that sends.")
+KINDS = [
+    ("", "All kinds"),
+    ("signal.", "Signals"),
+    ("intent.", "Orders"),
+    ("breaker.", "Circuit breakers"),
+    ("killswitch.", "Kill switch"),
+]
+ALERTS = (
+    Column("id", "pk"),
+    Column("key", "key"),
+    Column("kind", "kind"),
+    Column("state", "state"),
+    Column("created_at", "created_at"),
+    Column("due_at", "due_at"),
+    Column("attempts", "attempts"),
+    Column("reason", "reason"),
+    Column("sent_at", "sent_at"),
+    Column("transport", "transport"),
+    Column("payload", "payload"),
+)
+
+
+class AskedAlerts(Asked):
+    state = forms.ChoiceField(choices=[("", "All states"), *State.choices], required=False)
+    kind = forms.ChoiceField(choices=KINDS, required=False)
+    sort = forms.ChoiceField(
+        choices=[("", "Newest first"), ("oldest", "Oldest first")], required=False, label="Order"
+    )
+    field_order = ("state", "kind", "sort", "size")
+
+    def rows(self) -> QuerySet[OutboxEntry]:
+        rows = OutboxEntry.objects.order_by("id" if self.value("sort") else "-id")
+        if state := self.value("state"):
+            rows = rows.filter(state=state)
+        if kind := self.value("kind"):
+            rows = rows.filter(kind__startswith=kind)
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One alert. `look` is how its state is shown: style, sign, meaning; `word` names it."""
+
+    entry: OutboxEntry
+    word: str
+    look: tuple[str, str, str]
+    place: Place
+    title: str
+    told_after: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """How many there are of each state, and whether anybody sends them.
+
+    `written` is how many of the sent ones were only written down. `silent` says in one sentence
+    why nothing is sent; empty while alerts go out.
+    """
+
+    counts: dict[str, int]
+    written: int
+    oldest: datetime | None
+    last_sent: datetime | None
+    silent: str
+
+    @property
+    def told(self) -> int:
+        return self.counts[State.SENT] - self.written
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPage:
+    asked: AskedAlerts
+    lines: tuple[Line, ...]
+    rows: Page[OutboxEntry]
+    outbox: Outbox
+    silences: tuple[Silence, ...]
+    may_send: bool
+
+
+@require_safe
+@never_cache
+@steps.for_permission(SEE_OUTBOX, SEE_WHY)
+def alerts(request: HttpRequest) -> HttpResponseBase:
+    asked = AskedAlerts(request.GET)
+    if (file := exports.answer(request, asked.rows, ALERTS, name="alerts")) is not None:
+        return file
+    rows = asked.page_of(asked.rows(), number=request.GET.get("page"))
+    at = timezone.now()
+    silences = Silence.objects.filter(until__gt=at).select_related("by").order_by("until", "id")
+    page = AlertsPage(
+        asked=asked,
+        lines=tuple(map(_line, rows)),
+        rows=rows,
+        outbox=outbox(at=at),
+        silences=tuple(silences),
+        may_send=request.user.has_perm(SEND_AGAIN),
+    )
+    return render(request, "portal/alerts.html", {"page": page})
+
+
+@require_POST
+@steps.for_permission(SEND_AGAIN, SEND_WHY)
+def send_again(request: HttpRequest) -> HttpResponse:
+    """Let one failed alert, or all of them, wait to be told once more."""
+    number, at = request.POST.get("number"), timezone.now()
+    chosen = None if number == "all" else row_number(number) or 0
+    moved = again(chosen, by=steps.person(request), at=at)
+    if moved:
+        silent = f" But: {outbox(at=at).silent}" if outbox(at=at).silent else ""
+        told = f"{moved} alert{'' if moved == 1 else 's'} will be told again.{silent}"
+        messages.success(request, told)
+    else:
+        messages.error(request, "Nothing was changed: only what failed can be sent again.")
+    return HttpResponseRedirect(f"{reverse('alerts')}?state=FAILED", status=303)
+
+
+@transaction.atomic
+def again(number: int | None, *, by: User, at: datetime) -> int:
+    """Put a failed alert back among those that wait, None: all of them; return how many.
+
+    All of them wakes a voice that was stopped, too. The audit chain has who did it.
+    """
+    if number is None:
+        moved = delivery.retry(at=at)
+    else:
+        failed = OutboxEntry.objects.filter(pk=number, state=State.FAILED)
+        moved = failed.update(state=State.PENDING, due_at=at, reason="sent again by hand")
+    if moved:
+        told = {"alerts": moved, "number": number}
+        who = by.get_username()
+        journal.record(kind="alert.sent_again", subject="outbox", actor=who, data=told, at=at)
+    return moved
+
+
+# --- what the page says --------------------------------------------------------------
+
+
+def outbox(*, at: datetime) -> Outbox:
+    rows = OutboxEntry.objects.order_by()
+    counts = dict.fromkeys(State.values, 0) | dict(rows.values_list("state").annotate(Count("id")))
+    told = rows.aggregate(
+        written=Count("id", filter=Q(state=State.SENT, transport=delivery.DRY_RUN)),
+        oldest=Min("due_at", filter=Q(state=State.PENDING)),
+    )
+    sent = OutboxEntry.objects.filter(state=State.SENT).exclude(transport=delivery.DRY_RUN)
+    last = sent.order_by("-id").values_list("sent_at", flat=True).first()
+    silent = _silent()
+    if not silent and told["oldest"] is not None and at - told["oldest"] > LONG:
+        silent = "Telegram is on, but what is due is not being sent: see whether the worker runs."
+    return Outbox(counts, told["written"], told["oldest"], last, silent)
+
+
+def _silent() -> str:
+    """Say why nothing can be sent now; empty if it can."""
+    voice = Voice.objects.filter(name=TELEGRAM).first()
+    if delivery.line_now(voice) is None:
+        return f"Nothing sends: {_lacking()}. Alerts are only written down."
+    return f"Telegram has stopped: {voice.broken}." if voice is not None and voice.broken else ""
+
+
+def _lacking() -> str:
+    given = {
+        "TELEGRAM_BOT_TOKEN": settings.TELEGRAM_BOT_TOKEN,
+        "TELEGRAM_CHAT_ID": settings.TELEGRAM_CHAT_ID,
+    }
+    missing = " and ".join(key for key, value in given.items() if not value)
+    if not settings.TELEGRAM_ENABLED:
+        return "Telegram is off (TELEGRAM_ENABLED)"
+    return f"Telegram is on, but without {missing}"
+
+
+def _line(entry: OutboxEntry) -> Line:
+    told: Mapping[str, Any] = entry.payload if isinstance(entry.payload, Mapping) else {}
+    title = told.get("event_title") or told.get("reason") or told.get("text") or ""
+    written = entry.state == State.SENT and entry.transport == delivery.DRY_RUN
+    return Line(
+        entry=entry,
+        word="written down" if written else entry.state.lower(),
+        look=WRITTEN if written else STATES[entry.state],
+        place=place_of(entry.key),
+        title=str(title),
+        told_after=entry.sent_at - entry.created_at if entry.sent_at else None,
+    )
