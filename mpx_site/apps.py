@@ -6,4 +6,4 @@ class MpxSiteConfig(AppConfig):
 
     def ready(self) -> None:
         # They register; after all other admins are there.
-        from mpx_site import api_token_admin, schedule_admin  # noqa: F401
+        from mpx_site import api_token_admin, feed_wake, schedule_admin  # noqa: F401

@@ -62,6 +62,7 @@ class Hub:
         self._heed = heed
         self._listeners: dict[Listener, None] = {}  # in the order they came
         self._levels: dict[str, str] = {}
+        self._epochs: set[tuple[str, str]] = set()  # all that were ever told, by channel
         self._settled = False
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -271,8 +272,9 @@ class Hub:
         found = await self.ask(self.log.settle)
         for channel, told in self.places.items():
             place = found.places[channel]
-            if place.epoch == told.epoch and place.seq < told.seq:
-                await self.ask(self._epoch_after(channel, told.epoch))
+            comes_again = place.epoch != told.epoch and (channel, place.epoch) in self._epochs
+            if comes_again or (place.epoch == told.epoch and place.seq < told.seq):
+                await self.ask(self._epoch_after(channel, place.epoch))
         self._adopt(await self.ask(self.log.settle))
 
     def _epoch_after(self, channel: str, epoch: str) -> Callable[[], None]:
@@ -283,6 +285,7 @@ class Hub:
         before = self.places
         self.last_id = found.last_id
         self.places = {channel: found.places[channel] for channel in TOLD_IN_FULL}
+        self._epochs |= {(channel, place.epoch) for channel, place in self.places.items()}
         for channel, told in before.items():
             if told != self.places[channel]:
                 self._levels = {}

@@ -17,6 +17,7 @@ from mpx_site.feed_words import EVERYTHING, Choice, Message, Told
 OUT_MAX = 500  # messages on their way without credit
 OUT_BYTES = 256 << 10
 WAITING_MAX = 1_000  # messages that wait behind those
+WAITING_BYTES = 4 << 20
 PATIENCE_SECONDS = 10.0  # for credit while the window is full
 
 TOO_SLOW = 4408
@@ -50,7 +51,8 @@ class Listener:
         self._write = write
         self._now = now
         self._waiting: deque[Told] = deque()
-        self._room = WAITING_MAX
+        self._waiting_bytes = 0
+        self._room, self._room_bytes = WAITING_MAX, WAITING_BYTES
         self._latest: dict[tuple[str, str], Told] = {}
         self._out: dict[str, deque[tuple[int, int]]] = {}
         self._out_messages = self._out_bytes = 0
@@ -64,7 +66,8 @@ class Listener:
         end, subscription.place = subscription.place, Place(subscription.place.epoch, first)
         self.subscriptions[channel] = subscription
         self._room = WAITING_MAX + len(replay)
-        self._waiting.append(ack)
+        self._room_bytes = WAITING_BYTES + sum(len(each.told.frame) for each in replay)
+        self._wait(ack)
         self.take(replay)
         subscription.place = end
 
@@ -91,7 +94,7 @@ class Listener:
 
     def say(self, told: Told) -> None:
         """Tell something that asks for no credit, in its turn."""
-        self._waiting.append(told)
+        self._wait(told)
         self._pump()
 
     def beat(self, heartbeat: Told) -> None:
@@ -135,6 +138,7 @@ class Listener:
         """Drop everything; nothing will be written any more."""
         self.subscriptions.clear()
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._latest.clear()
 
     @property
@@ -148,7 +152,7 @@ class Listener:
         )
         if words.chosen(subscription.choice, message):
             self._own_up(message.channel, subscription, upto=before)
-            self._waiting.append(message.told)
+            self._wait(message.told)
         elif subscription.passed_over is None:
             subscription.passed_over = before.seq
 
@@ -158,23 +162,29 @@ class Listener:
         """Name what the filter passed over, so that no number is missing unexplained."""
         if subscription.passed_over is not None:
             place = upto or subscription.place
-            self._waiting.append(words.skip(channel, after=subscription.passed_over, place=place))
+            self._wait(words.skip(channel, after=subscription.passed_over, place=place))
             subscription.passed_over = None
+
+    def _wait(self, told: Told) -> None:
+        self._waiting.append(told)
+        self._waiting_bytes += len(told.frame)
 
     def _pump(self) -> None:
         """Write what the window takes; let the client go if too much waits behind it."""
         ready: list[Told] = []
         while self._waiting and not self.is_full:
-            ready.append(self._booked(self._waiting.popleft()))
+            told = self._waiting.popleft()
+            self._waiting_bytes -= len(told.frame)
+            ready.append(self._booked(told))
         while self._latest and not self.is_full:
             ready.append(self._booked(self._latest.pop(next(iter(self._latest)))))
         if ready:
             self._write(ready)
         if not self._waiting:
-            self._room = WAITING_MAX
+            self._room, self._room_bytes = WAITING_MAX, WAITING_BYTES
         if self.is_full and self._full_since is None:
             self._full_since = self._now()
-        if len(self._waiting) > self._room:
+        if len(self._waiting) > self._room or self._waiting_bytes > self._room_bytes:
             self.end(TOO_SLOW)
 
     def _booked(self, told: Told) -> Told:

@@ -60,15 +60,20 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Told:
-    """One text for the wire, with its WebSocket frame made once for all who hear it."""
+    """One text for the wire, kept as the WebSocket frame that is made once for all who hear it."""
 
-    __slots__ = ("channel", "frame", "seq", "text")
+    __slots__ = ("_head", "channel", "frame", "seq")
 
-    def __init__(self, text: str, *, channel: str = "", seq: int = 0) -> None:
-        self.text = text
-        self.frame = framed(text.encode())
+    def __init__(self, text: bytes, *, channel: str = "", seq: int = 0) -> None:
+        self.frame = framed(text)
+        self._head = len(self.frame) - len(text)
         self.channel = channel  # empty where no credit is asked for
         self.seq = seq
+
+    @property
+    def text(self) -> str:
+        """Return it as other servers want it; each frames it anew."""
+        return self.frame[self._head :].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,8 @@ def chosen(choice: Choice, message: Message) -> bool:
     return message.before == UNKNOWN or message.before in choice.level
 
 
-def encoded(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def encoded(value: object) -> bytes:
+    return msgspec.json.encode(value)
 
 
 def framed(payload: bytes) -> bytes:

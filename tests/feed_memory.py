@@ -76,6 +76,8 @@ class MemoryLog(FeedLog):
     ) -> list[Message] | None:
         if self.hold:
             assert self.hold.wait(5)
+        if place.seq - after > feed_log.REPLAY_MAX:
+            return None
         found = [
             message_of(each, place.epoch)
             for each in self.entries

@@ -497,7 +497,8 @@ async def test_one_text_serves_all_clients(hub: Hub, log: MemoryLog) -> None:
         log.add()
         hub.wake()
 
-        assert await one.receive_from() is await other.receive_from()
+        heard = await one.receive_from()
+        assert heard == await other.receive_from()
 
 
 async def test_hub_rests_when_nobody_listens_and_starts_again_where_the_log_is(

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from mpx_site.benchmarks import scan, stream
+from mpx_site.benchmarks import feed, scan, stream
 
 
 class Command(BaseCommand):
@@ -22,12 +22,16 @@ class Command(BaseCommand):
         streaming.add_argument("--messages", type=int, default=120_000)
         scanning = commands.add_parser("scan", help="all markets looked at once")
         scanning.add_argument("--markets", type=int, default=10_000)
-        for each in (streaming, scanning):
+        feeding = commands.add_parser("feed", help="one daphne, many sockets")
+        feeding.add_argument("--clients", type=int, default=500)
+        for each in (streaming, scanning, feeding):
             each.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["bench"] == "stream":
             result = stream.run(books=options["books"], messages=options["messages"])
+        elif options["bench"] == "feed":
+            result = feed.run(clients=options["clients"])
         else:
             result = scan.run(markets=options["markets"])
         self.stdout.write(json.dumps(result) if options["json"] else _table(result))
