@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, Sum, When
 
 from markets import near_models as near_models
 from markets import relation_models as relation_models
@@ -95,10 +96,45 @@ class MarketQuerySet(models.QuerySet["Market"]):
             | Q(event__title__icontains=search)
         )
 
+    def with_book(self, state: str) -> MarketQuerySet:
+        """Return markets whose book is in this state; `none` are those without one, "" is all."""
+        if state == "none":
+            return self.filter(quote=None)
+        return self.filter(quote__state=state) if state else self
+
     def sorted_by(self, by: str) -> MarketQuerySet:
-        """Return most liquid first, or by `ends` or `name`."""
-        first = {"ends": F("end_at").asc(nulls_last=True), "name": F("question").asc()}.get(by)
+        """Return most liquid first, or by `volume`, `spread`, `changed`, `ends` or `name`."""
+        spread = F("quote__ask") - F("quote__bid")
+        first = {
+            "volume": F("volume").desc(),
+            "spread": spread.asc(nulls_last=True),
+            "changed": F("quote__at").desc(nulls_last=True),
+            "ends": F("end_at").asc(nulls_last=True),
+            "name": F("question").asc(),
+        }.get(by)
         return self.listed() if first is None else self.listed().order_by(first, "id")
+
+    def yes_sums(self) -> list[dict[str, Any]]:
+        """Return, per event, its YES bids and asks added up, of how many markets, and of all.
+
+        YES is the first outcome, but where the venue lists it second.
+        """
+        first_is_no = Exists(Outcome.objects.filter(market=OuterRef("pk"), index=0, label="No"))
+        ask = Case(When(first_is_no, then=1 - F("quote__bid")), default=F("quote__ask"))
+        bid = Case(When(first_is_no, then=1 - F("quote__ask")), default=F("quote__bid"))
+        added = (
+            self.order_by()
+            .annotate(yes_ask=ask, yes_bid=bid)
+            .values("event_id")
+            .annotate(
+                asks=Sum("yes_ask"),
+                bids=Sum("yes_bid"),
+                priced_asks=Count("yes_ask"),
+                priced_bids=Count("yes_bid"),
+                markets=Count("id"),
+            )
+        )
+        return [dict(row) for row in added]
 
     def of_event(self, event_id: str) -> MarketQuerySet:
         """Return an event's markets with quotes and outcomes, dearest first."""

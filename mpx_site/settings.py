@@ -38,6 +38,9 @@ PAPER_LATENCY_MS = conf.number("PAPER_LATENCY_MS", default=250, low=0, high=60_0
 PAPER_LEG_GAP_MS = conf.number("PAPER_LEG_GAP_MS", default=20, low=0, high=10_000)
 conf.refuse_strangers("EXEC_MAX_", "EXEC_SLIPPAGE_", "PAPER_", known=globals())
 
+POLYMARKET_SITE_URL = conf.url(  # for people: the only site outside that pages link to
+    "POLYMARKET_SITE_URL", default="https://polymarket.com", schemes=("https",)
+)
 POLYMARKET_GAMMA_URL = conf.url(
     "POLYMARKET_GAMMA_URL", default="https://gamma-api.polymarket.com", schemes=("http", "https")
 )

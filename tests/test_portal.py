@@ -595,20 +595,6 @@ def test_markets_are_searched_by_words_event_or_id(viewer: Client) -> None:
     assert "No market fits." in text_of(viewer.get("/markets/?q=zebra"))
 
 
-def test_markets_take_the_same_queries_for_many_rows(
-    viewer: Client, django_assert_num_queries: Any
-) -> None:
-    """Heartbeats, count and rows."""
-    view = cast.view_of(*[0.03] * 25)
-    cast.list_event(view)
-    cast.quote(view, at=START)
-
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 3):
-        response = viewer.get("/markets/?size=20")
-
-    assert response.content.decode().count('<tr class="row">') == 20
-
-
 def test_market_page_says_how_far_its_event_is_from_paying(viewer: Client) -> None:
     """By hand: 0.3 + 0.4 + 0.35 = 1.05 and fees of 0.0084 + 0.0096 + 0.0091: 7.71 cents too dear.
 
@@ -689,19 +675,6 @@ def test_market_page_lists_its_signals_and_no_others(viewer: Client) -> None:
 
     assert "/signals/here/" in page
     assert "/signals/there/" not in page
-
-
-def test_market_page_takes_few_queries(viewer: Client, django_assert_num_queries: Any) -> None:
-    """Market, outcomes, event's markets, their outcomes, ticks, and with nothing in them:
-
-    rules, relations, signals here and across events, similar markets by relation and group.
-    """
-    view = cast.view_of(*[0.03] * 25)
-    cast.list_event(view)
-    cast.quote(view, at=START)
-
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 12):
-        viewer.get(f"/markets/{view.terms.markets[0].market_id}/")
 
 
 # --- text from outside ---------------------------------------------------------------

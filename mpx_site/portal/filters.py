@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 from markets.models import Market, MarketQuerySet
+from markets.relation_models import Relation, SynonymGroup
 from mpx_site.portal import words
 from rules.models import Rule
 from signals.models import HANDLINGS, Signal, SignalQuerySet
@@ -97,13 +98,68 @@ class AskedStream(Asked):
 class AskedMarkets(Asked):
     q = forms.CharField(required=False, max_length=200, label="Search")
     state = forms.ChoiceField(choices=[("", "All states"), *Market.State.choices], required=False)
+    book = forms.ChoiceField(
+        choices=[
+            ("", "Any book"),
+            *((state, state) for state in words.BOOK_STATES),
+            ("none", "no book"),
+        ],
+        required=False,
+    )
+    ends = forms.ChoiceField(
+        choices=[("", "At any time"), ("24", "Within 24 h"), ("168", "Within 7 days")],
+        required=False,
+        label="Ends",
+    )
     sort = forms.ChoiceField(
-        choices=[("", "Most liquid"), ("ends", "Ends soonest"), ("name", "By name")],
+        choices=[
+            ("", "Most liquid"),
+            ("volume", "Most traded"),
+            ("spread", "Narrowest spread"),
+            ("changed", "Changed last"),
+            ("ends", "Ends soonest"),
+            ("name", "By name"),
+        ],
         required=False,
         label="Order",
     )
-    field_order = ("q", "state", "sort", "size")
+    field_order = ("q", "state", "book", "ends", "sort", "size")
 
-    def rows(self) -> MarketQuerySet:
+    def rows(self, *, at: datetime | None = None) -> MarketQuerySet:
+        """Return what fits; `at` is the moment that "within" counts from."""
         rows = Market.objects.asked(search=self.value("q"), state=self.value("state"))
+        rows = rows.with_book(self.value("book"))
+        if at is not None and self.value("ends"):
+            within = timedelta(hours=int(self.value("ends")))
+            rows = rows.filter(end_at__gt=at, end_at__lte=at + within)
         return rows.sorted_by(self.value("sort"))
+
+
+class AskedGroups(Asked):
+    q = forms.CharField(required=False, max_length=200, label="Search")
+    state = forms.ChoiceField(
+        choices=[("", "All states"), *SynonymGroup.State.choices], required=False
+    )
+    method = forms.ChoiceField(
+        choices=[("", "Found by any way"), *SynonymGroup.Method.choices],
+        required=False,
+        label="Found by",
+    )
+    field_order = ("q", "state", "method", "size")
+
+
+class AskedRelations(Asked):
+    state = forms.ChoiceField(
+        choices=[
+            ("", "What waits"),
+            *((value, name) for value, name in Relation.State.choices if value != "PROPOSED"),
+            ("all", "All states"),
+        ],
+        required=False,
+    )
+    type = forms.ChoiceField(choices=[("", "All types"), *Relation.Type.choices], required=False)
+    origin = forms.ChoiceField(
+        choices=[("", "All origins"), *Relation.Origin.choices], required=False
+    )
+    market = forms.CharField(required=False, max_length=80, label="Market id")
+    field_order = ("state", "type", "origin", "market", "size")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from markets.models import Tick
+from django.db.models import Q
+
+from markets.models import Gap, Tick
 from mpx_site.portal.pictures import Chart, Point, chart
 from rules.dsl import DutchBookRule, RuleError
 from rules.load import definition_of
@@ -15,6 +17,7 @@ from signals.models import Signal, SignalPoint
 
 MOST_POINTS = 500
 MOST_TICKS = 2_000
+MOST_GAPS = 100
 # A market that says nothing for longer than this may as well not have been followed.
 SILENCE = timedelta(minutes=30)
 
@@ -22,7 +25,7 @@ RANGES = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
     "1d": timedelta(days=1),
-    "7d": timedelta(days=7),
+    "1w": timedelta(days=7),
 }
 
 
@@ -59,21 +62,49 @@ def ticks_of(market_id: str) -> list[Tick]:
     return list(Tick.objects.filter(market_id=market_id).order_by("-at")[:MOST_TICKS])[::-1]
 
 
+def gaps_of(market_id: str, *, since: datetime) -> list[Gap]:
+    """Return the gaps of a market's own book, and those of connections that may have fed it."""
+    named = Q(subject=market_id) | Q(kind=Gap.Kind.CONNECTION)
+    seen = Gap.objects.filter(named).filter(Q(healed_at__gte=since) | Q(healed_at=None))
+    return list(seen.order_by("-opened_at", "-id")[:MOST_GAPS])
+
+
 def touch_chart(
-    ticks: Sequence[Tick], *, since: datetime, until: datetime, followed: bool
+    ticks: Sequence[Tick],
+    *,
+    since: datetime,
+    until: datetime,
+    followed: bool,
+    gaps: Sequence[Gap] = (),
 ) -> Chart | None:
-    """Draw bid and ask in cents. `followed`: the last tick still holds now."""
+    """Draw bid and ask in cents. `followed`: the last tick still holds now.
+
+    A gap of the market's own book breaks the lines until its next tick; of a connection it
+    is not known which books it fed, so its gap is only marked.
+    """
     wanted = _within(ticks, since)
     if not wanted:
         return None
+    start = max(since, wanted[0].at)
+    cuts = [max(gap.opened_at, start) for gap in gaps if gap.kind != Gap.Kind.CONNECTION]
+    holes = [(max(gap.opened_at, start), _end_of(gap, until)) for gap in gaps]
     return chart(
         [
-            ("ask", _line([(tick.at, tick.ask) for tick in wanted], since, followed)),
-            ("bid", _line([(tick.at, tick.bid) for tick in wanted], since, followed)),
+            ("ask", _line([(tick.at, tick.ask) for tick in wanted], since, followed, cuts)),
+            ("bid", _line([(tick.at, tick.bid) for tick in wanted], since, followed, cuts)),
         ],
-        start=max(since, wanted[0].at),
+        start=start,
         end=until,
+        band=True,
+        holes=[(opened, end) for opened, end in holes if opened < until and end > start],
     )
+
+
+def _end_of(gap: Gap, until: datetime) -> datetime:
+    """Return when a gap healed; one whose process ended is only known to have begun."""
+    if gap.healed_at is not None:
+        return gap.healed_at
+    return gap.opened_at if gap.ending else until
 
 
 def _within(ticks: Sequence[Tick], since: datetime) -> Sequence[Tick]:
@@ -85,14 +116,21 @@ def _within(ticks: Sequence[Tick], since: datetime) -> Sequence[Tick]:
 
 
 def _line(
-    values: Sequence[tuple[datetime, Decimal | None]], since: datetime, followed: bool
+    values: Sequence[tuple[datetime, Decimal | None]],
+    since: datetime,
+    followed: bool,
+    cuts: Sequence[datetime],
 ) -> list[Point]:
     points: list[Point] = []
     last = len(values) - 1
     for number, (at, price) in enumerate(values):
+        following = values[number + 1][0] if number < last else None
         points.append((max(at, since), None if price is None else float(price * 100)))
-        if number < last and values[number + 1][0] - at > SILENCE:
-            points.append((max(at + SILENCE, since), None))
+        lost = [cut for cut in cuts if cut > at and (following is None or cut < following)]
+        if following is not None and following - at > SILENCE:
+            lost.append(at + SILENCE)
+        if lost:
+            points.append((max(min(lost), since), None))
     if values and not followed:
-        points.append((max(values[-1][0], since), None))
+        points.append((max(points[-1][0], since), None))
     return points

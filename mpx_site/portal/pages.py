@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.core.paginator import Page
-from django.http import QueryDict
 
 from alerts.feedlog import Place
-from markets.models import Event, Market
-from markets.similar import SimilarMarket, similar_markets
-from mpx_site.portal import desk, history, whynot
+from markets.models import Event, Gap, Market, Tick
+from markets.relation_models import MarketText
+from mpx_site.portal import desk, history, market_facts, whynot
 from mpx_site.portal.crosses import CrossSet, crosses
-from mpx_site.portal.filters import Asked, AskedMarkets, AskedStream
+from mpx_site.portal.filters import Asked, AskedStream
+from mpx_site.portal.market_facts import Depth, Likeness
 from mpx_site.portal.pictures import Chart
 from rules.kernel.finding import Limits
 from signals.models import Signal
@@ -48,9 +47,14 @@ class MarketPage:
     crosses: tuple[CrossSet, ...]
     ages: whynot.Ages
     picture: Chart | None
+    rows: tuple[Tick, ...]  # of the picture, newest first
+    gaps: Sequence[Gap]
     span: str
     signals: Sequence[Signal]
-    similar: Sequence[SimilarMarket]
+    similar: tuple[Likeness, ...]
+    depth: Depth | None
+    text: MarketText | None
+    venue: str  # its address there; empty if unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +80,21 @@ def rows(keys: Sequence[str]) -> list[Signal]:
     return list(Signal.objects.newest().filter(key__in=keys[:ROWS_AT_ONCE]))
 
 
-def markets(query: QueryDict) -> dict[str, Any]:
-    asked = AskedMarkets(query)
-    return {"asked": asked, "markets": asked.page_of(asked.rows(), number=query.get("page"))}
-
-
 def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketPage:
     """Raise `Market.DoesNotExist` for an unknown id. `trusted`: the stream is up to date."""
     found = Market.objects.listed().prefetch_related("outcomes").get(pk=market_id)
     siblings = list(Market.objects.of_event(found.event_id)) if found.event_id else []
+    touches = whynot.touches(found)
     ticks = history.ticks_of(market_id)
     quote = whynot.quote_of(found)
     span = span if span in history.RANGES else "1h"
+    since = at - history.RANGES[span]
+    gaps = history.gaps_of(market_id, since=since)
     limits = whynot.limits()
     together = siblings if found.event is not None and found.event.neg_risk else [found]
     return MarketPage(
         market=found,
-        touches=whynot.touches(found),
+        touches=touches,
         siblings=siblings,
         sums=whynot.sums(siblings) if len(siblings) > 1 else None,
         baskets=whynot.baskets(found.event, together, at=at, limits=limits),
@@ -100,13 +102,19 @@ def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketP
         ages=whynot.ages(together),
         picture=history.touch_chart(
             ticks,
-            since=at - history.RANGES[span],
+            since=since,
             until=at,
             followed=trusted and quote is not None and quote.state == "fresh",
+            gaps=gaps,
         ),
+        rows=market_facts.newest(ticks, since=since),
+        gaps=gaps,
         span=span,
         signals=_signals_of(market_id, event_id=found.event_id),
-        similar=similar_markets(found),
+        similar=market_facts.likenesses(found, touches),
+        depth=market_facts.depth(found, touches, at=at),
+        text=market_facts.text_of(found),
+        venue=market_facts.venue_address(found),
     )
 
 

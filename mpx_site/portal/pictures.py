@@ -33,6 +33,14 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """A drawn picture with the values at its edges."""
 
@@ -43,14 +51,8 @@ class Chart:
     start: datetime
     end: datetime
     threshold: float | None = None  # height of the threshold line in the box
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    x: float
-    y: float
-    width: float
-    height: float
+    band: str = ""  # the area between two of its lines
+    holes: tuple[Bar, ...] = ()  # times in which something was not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,13 @@ def chart(
     end: datetime,
     marks: Iterable[tuple[str, datetime, float]] = (),
     threshold: float | None = None,
+    band: bool = False,
+    holes: Iterable[tuple[datetime, datetime]] = (),
 ) -> Chart | None:
-    """Draw step lines between two times; None when there is nothing to draw."""
+    """Draw step lines between two times; None when there is nothing to draw.
+
+    `band` fills the area between the first two series, which have points at the same times.
+    """
     values = [value for _, points in series for _, value in points if value is not None]
     if not values:
         return None
@@ -90,7 +97,28 @@ def chart(
         start=start,
         end=end,
         threshold=None if threshold is None else scale.y(threshold),
+        band=_band(series[0][1], series[1][1], scale, end) if band else "",
+        holes=tuple(_hole(since, until, scale, end) for since, until in holes),
     )
+
+
+def _band(upper: Sequence[Point], lower: Sequence[Point], scale: _Scale, end: datetime) -> str:
+    """Fill each step between two lines; of the steps that share a column the last is drawn."""
+    steps = {
+        int(scale.x(at)): (at, top, low) for (at, top), (_, low) in zip(upper, lower, strict=True)
+    }
+    starts = sorted(steps.values(), key=lambda step: step[0])
+    ends = [at for at, _, _ in starts[1:]] + [end]
+    return "".join(
+        f"M{scale.x(at)} {scale.y(top)}H{scale.x(until)}V{scale.y(low)}H{scale.x(at)}Z"
+        for (at, top, low), until in zip(starts, ends, strict=True)
+        if top is not None and low is not None
+    )
+
+
+def _hole(since: datetime, until: datetime, scale: _Scale, end: datetime) -> Bar:
+    first, last = scale.x(max(since, scale.start)), scale.x(min(until, end))
+    return Bar(x=first, y=0, width=round(max(last - first, 1.0), 1), height=HEIGHT)
 
 
 def _steps(points: Sequence[Point], scale: _Scale, end: datetime) -> str:

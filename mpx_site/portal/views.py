@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from markets.models import Event, Market
-from mpx_site.portal import history, pages
+from mpx_site.portal import exports, history, market_list, pages
 from mpx_site.portal import home as home_page
 from mpx_site.portal.desk import Desk
+from mpx_site.portal.filters import AskedMarkets
 
 
 @require_safe
@@ -39,8 +40,14 @@ def signal_rows(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @never_cache
-def markets(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/markets.html", pages.markets(request.GET))
+def markets(request: HttpRequest) -> HttpResponseBase:
+    at, asked = timezone.now(), AskedMarkets(request.GET)
+    rows = market_list.file_rows(asked, at=at)
+    if (file := exports.answer(request, rows, market_list.COLUMNS, name="markets")) is not None:
+        return file
+    page = market_list.market_list(asked, request.GET, at=at)
+    context = {"asked": asked, "markets": page.markets, "rows": page.rows}
+    return render(request, "portal/markets.html", context)
 
 
 @require_safe

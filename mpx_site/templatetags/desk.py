@@ -99,6 +99,15 @@ def seconds(age: float | None) -> str:
 
 
 @register.filter
+def ends_in(at: datetime | None) -> str:
+    """Write how long something still lasts, or how long ago it ended."""
+    if not isinstance(at, datetime):
+        return NOTHING
+    left = (at - timezone.now()).total_seconds()
+    return f"in {_rough(left)}" if left > 0 else f"ended {_rough(-left)} ago"
+
+
+@register.filter
 def lifetime(signal: Signal, at: datetime) -> str:
     """Write how long a signal has lived."""
     return span(signal.lifetime(at))
