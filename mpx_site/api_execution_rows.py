@@ -227,13 +227,16 @@ class AnswerRow(serializers.Serializer[Any]):
 
 
 class RefusalProblem(Problem):
-    """A problem with the checks it was decided on; `code` is the first that failed."""
+    """A problem with the checks it was decided on; `code` is the first that failed.
 
-    intent = serializers.IntegerField(allow_null=True)
-    intent_status = serializers.CharField(allow_null=True)
-    reasons = serializers.ListField(child=serializers.CharField())
-    checks = CheckRow(many=True)
-    difference = ChangeRow(many=True)
+    Without them where nothing was judged: no role, scope or CSRF token, or no database.
+    """
+
+    intent = serializers.IntegerField(allow_null=True, required=False)
+    intent_status = serializers.CharField(allow_null=True, required=False)
+    reasons = serializers.ListField(child=serializers.CharField(), required=False)
+    checks = CheckRow(many=True, required=False)
+    difference = ChangeRow(many=True, required=False)
 
 
 class PlanPreview(serializers.Serializer[Any]):
