@@ -389,18 +389,6 @@ def test_unknown_filter_is_said_and_not_obeyed(viewer: Client) -> None:
     assert len(rows_of(response)) == 1
 
 
-def test_signals_take_the_same_queries_for_many_rows(
-    viewer: Client, django_assert_num_queries: Any
-) -> None:
-    """Heartbeats, place in the feed, count, rows and the choice of rules."""
-    view = cast.view_of(0.30, 0.30, 0.30)
-    cast.list_event(view)
-    cast.many_signals(12, view)
-
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 5):
-        viewer.get("/signals/?size=50")
-
-
 def test_rows_come_by_key_and_never_more_than_fifty(
     viewer: Client, django_assert_num_queries: Any
 ) -> None:
@@ -554,18 +542,6 @@ def test_signal_page_compares_with_the_book_now(viewer: Client) -> None:
 
     assert "30¢ 32¢ +2.00¢" in page
     assert "30¢ 29¢ -1.00¢" in page
-
-
-def test_signal_page_takes_few_queries(viewer: Client, django_assert_num_queries: Any) -> None:
-    """Heartbeats, signal, points, outcomes with markets and quotes, audit, same event."""
-    view = cast.view_of(*[0.04] * 20)
-    cast.list_event(view)
-    signal = cast.tell("opened", cast.finding_in(view), cast.rule())
-
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 6):
-        response = viewer.get(f"/signals/{signal.key}/")
-
-    assert "Paid for 20 legs" in text_of(response)
 
 
 def test_unknown_signal_and_market_say_so(viewer: Client) -> None:

@@ -14,6 +14,7 @@ from markets.fills import Ladder
 from mpx_site.portal.arithmetic import Leg
 from rules.kernel.finding import Limits
 
+NO_LIMIT_BPS = 1_000_000  # the curve shows all the depth; where an order stops is said beside it
 SIZES_USD = (5, 10, 25, 50, 100, 200, 500, 1_000, 2_500, 5_000)
 
 Verdict = Literal["EXECUTABLE", "THIN", "PAPER"]
@@ -48,6 +49,7 @@ class Curve:
     sizes: tuple[AtSize, ...]
     live: bool
     limits: Limits
+    slippage_bps: int  # beyond the best offer an order of the desk goes no further
 
     @property
     def verdict(self) -> Verdict:
@@ -94,11 +96,11 @@ def curve(
     """Plan an order at each size until the depth is used up."""
     sizes: list[AtSize] = []
     for usd in SIZES_USD:
-        plan = make_plan(basis, sights, capital=Decimal(usd), slippage_bps=slippage_bps, at=at)
+        plan = make_plan(basis, sights, capital=Decimal(usd), slippage_bps=NO_LIMIT_BPS, at=at)
         sizes.append(_at_size(Decimal(usd), plan, limits))
         if sizes[-1].all_there_is:
             break
-    return Curve(tuple(sizes), live, limits)
+    return Curve(tuple(sizes), live, limits, slippage_bps)
 
 
 def _at_size(capital: Decimal, plan: Plan | NoPlan, limits: Limits) -> AtSize:
