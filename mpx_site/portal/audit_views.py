@@ -27,10 +27,10 @@ from mpx_site.doctor import looked
 from mpx_site.doctor_inside import audit as look_at_links
 from mpx_site.portal import exports, steps
 from mpx_site.portal.exports import Column
-from mpx_site.portal.filters import Asked
+from mpx_site.portal.filters import SIZES, Asked
 from mpx_site.portal.numbers import row_number
 from mpx_site.portal.subjects import Place, place_of
-from mpx_site.rule_rows import named
+from rules.load import SYSTEM
 
 SEE_AUDIT = "alerts.view_auditentry"
 WHOLE = 200_000  # a longer chain is verified as a whole by the command: that takes seconds
@@ -222,7 +222,7 @@ def verified() -> Verified:
 
 
 def _page(asked: AskedAudit, rows: QuerySet[AuditEntry], *, before: int | None) -> AuditPage:
-    size = int(asked.value("size") or 20)
+    size = int(asked.value("size") or SIZES[0])
     shown = rows.filter(id__lt=before) if before is not None else rows
     found = list(shown[: size + 1])
     return AuditPage(
@@ -240,7 +240,7 @@ def line_of(entry: AuditEntry) -> Line:
     return Line(
         entry=entry,
         place=place_of(entry.subject),
-        by=named(entry.actor),
+        by="the desk" if entry.actor == SYSTEM else entry.actor,
         changes=_changes(told),
         reason=_text(told.get("reason") or ""),
         data=json.dumps(entry.data, indent=1, ensure_ascii=False),

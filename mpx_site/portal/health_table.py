@@ -161,7 +161,7 @@ def table(desk: Desk, *, staff: bool) -> tuple[Row, ...]:
 
 def _row(component: Component, seen: Seen | None, pulse: Pulse | None) -> Row:
     silent = component.beat and (pulse is None or pulse.at is None)
-    if seen is None or (silent and seen.state != "ok"):
+    if seen is None or (silent and seen.state == "warn"):
         return Row(component, "no data", seen, pulse)
     return Row(component, STATES[seen.state], seen, pulse)
 
