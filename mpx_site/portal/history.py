@@ -10,9 +10,6 @@ from django.db.models import Q
 
 from markets.models import Gap, Tick
 from mpx_site.portal.pictures import Chart, Point, chart
-from rules.dsl import DutchBookRule, RuleError
-from rules.load import definition_of
-from rules.models import RuleVersion
 from signals.models import Signal, SignalPoint
 
 MOST_POINTS = 500
@@ -46,15 +43,6 @@ def edge_chart(
         marks=[(point.change, point.at, float(point.edge_bps)) for point in points],
         threshold=None if threshold is None else float(threshold),
     )
-
-
-def least_edge_bps(version: RuleVersion) -> Decimal | None:
-    """Return the edge below which the rule calls a basket thin; None if it names none."""
-    try:
-        definition = definition_of(version)
-    except RuleError:
-        return None
-    return definition.params.min_edge_bps if isinstance(definition, DutchBookRule) else None
 
 
 def ticks_of(market_id: str) -> list[Tick]:
