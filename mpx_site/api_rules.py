@@ -35,6 +35,7 @@ from mpx_site.api_answers import (
 from mpx_site.api_json import JsonParser
 from mpx_site.api_login import DeskSession, OwnToken
 from mpx_site.api_rows import Problem, Row
+from mpx_site.api_schema import IF_MATCH
 from mpx_site.api_token import ACTOR, TokenLogin
 from mpx_site.api_view import ApiView, must_be, seen_version, with_version
 from mpx_site.models import Scope
@@ -255,13 +256,18 @@ def act(
     body: Any = None,
     query: type[serializers.Serializer[Any]] | None = None,
     status: Sequence[int] = (200,),
+    changes: bool = False,
 ) -> Callable[[View], View]:
     """Describe one operation to OpenAPI, its refusals included."""
     described: Callable[[View], View] = extend_schema(
         operation_id=operation,
         request=body,
-        parameters=[query] if query else [],
-        responses={**dict.fromkeys(status, answer), **REFUSALS},
+        parameters=[*([query] if query else []), *([IF_MATCH] if changes else [])],
+        responses={
+            **dict.fromkeys(status, answer),
+            **REFUSALS,
+            **({(412, PROBLEM_JSON): Problem} if changes else {}),
+        },
     )
     return described
 
@@ -307,7 +313,7 @@ class Rules(RuleView):
         rows = [_rule_row(each) for each in summaries(rules[:size], at=timezone.now())]
         return Response(page(request, rows, next_cursor=cursor))
 
-    @act("rules_publish", Published, body=TEXT, query=SeenQuery, status=(200, 201))
+    @act("rules_publish", Published, body=TEXT, query=SeenQuery, status=(200, 201), changes=True)
     def post(self, request: Request) -> Response:
         """Publish a text: 201 with a new version, 200 if it means one that there is."""
         return _publish(self, request)
@@ -324,7 +330,9 @@ class SeedRules(RuleView):
         rules = Rule.objects.select_related("current").order_by("code")
         return Response(list(map(_seed_row, rules)))
 
-    @act("seed_rules_publish", Published, body=TEXT, query=SeenQuery, status=(200, 201))
+    @act(
+        "seed_rules_publish", Published, body=TEXT, query=SeenQuery, status=(200, 201), changes=True
+    )
     def post(self, request: Request) -> Response:
         """Publish a text, as at `/api/v1/rules`."""
         return _publish(self, request)
@@ -382,7 +390,7 @@ class EnableRule(RuleView):
 
     scopes = WRITES
 
-    @act("rules_enable", Switched)
+    @act("rules_enable", Switched, changes=True)
     def post(self, request: Request, code: str) -> Response:
         return _switch(self, request, code, on=True)
 
@@ -392,7 +400,7 @@ class DisableRule(RuleView):
 
     scopes = WRITES
 
-    @act("rules_disable", Switched)
+    @act("rules_disable", Switched, changes=True)
     def post(self, request: Request, code: str) -> Response:
         return _switch(self, request, code, on=False)
 
@@ -402,7 +410,7 @@ class RollBackRule(RuleView):
 
     scopes = WRITES
 
-    @act("rules_rollback", Published, body={"application/json": RollBack})
+    @act("rules_rollback", Published, body={"application/json": RollBack}, changes=True)
     def post(self, request: Request, code: str) -> Response:
         self.needs(SWITCH)
         asked(request, NoQuery)
