@@ -6,12 +6,14 @@ import asyncio
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import transaction
+from django.db import connection, transaction
 
 from alerts import feedlog, journal
 from alerts.feedlog import Place
@@ -617,6 +619,7 @@ def missed(after: int, upto: int, *, at: datetime = NOON) -> list[int] | None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_log_tells_its_end_and_what_follows_a_place() -> None:
     assert FeedLog().settle().last_id == 0
     first, second, third = an_entry(), an_entry(topic="intents"), an_entry()
@@ -632,6 +635,7 @@ def test_log_tells_its_end_and_what_follows_a_place() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_numbers_go_on_when_entries_are_pruned_and_a_lost_head_begins_a_new_epoch() -> None:
     an_entry()
     an_entry()
@@ -646,6 +650,7 @@ def test_numbers_go_on_when_entries_are_pruned_and_a_lost_head_begins_a_new_epoc
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_database_that_is_another_one_gets_new_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     an_entry()
     at_home = FeedLog().settle().places["signals"]
@@ -659,6 +664,7 @@ def test_database_that_is_another_one_gets_new_epochs(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_journal_entry_becomes_the_message_on_the_wire() -> None:
     at = datetime(2026, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)
     with transaction.atomic():
@@ -678,6 +684,7 @@ def test_journal_entry_becomes_the_message_on_the_wire() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_missed_entries_of_the_channel_are_made_good_up_to_the_place_of_the_subscription() -> None:
     an_entry(), an_entry(topic="intents"), an_entry(), an_entry()
 
@@ -686,6 +693,7 @@ def test_missed_entries_of_the_channel_are_made_good_up_to_the_place_of_the_subs
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_missed_entries_that_are_too_old_are_a_gap() -> None:
     an_entry(), an_entry(NOON), an_entry(NOON + timedelta(minutes=9))
 
@@ -694,6 +702,7 @@ def test_missed_entries_that_are_too_old_are_a_gap() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_more_than_the_most_that_is_replayed_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_log, "REPLAY_MAX", 3)
     for _ in range(5):
@@ -704,6 +713,7 @@ def test_more_than_the_most_that_is_replayed_is_a_gap(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_pruned_entries_are_a_gap() -> None:
     an_entry(), an_entry(), an_entry()
     FeedEntry.objects.filter(seq__lte=2).delete()
@@ -713,6 +723,7 @@ def test_pruned_entries_are_a_gap() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_welcome_ends_with_the_session_or_the_account() -> None:
     def client_of(
         name: str, *, expired: bool = False, active: bool = True, ticket: bool = False
@@ -739,6 +750,7 @@ def test_welcome_ends_with_the_session_or_the_account() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_desk_is_heard_by_roles_and_superusers_that_are_active() -> None:
     permission = Permission.objects.get(codename="view_orderintent")
     users = {}
@@ -752,6 +764,7 @@ def test_desk_is_heard_by_roles_and_superusers_that_are_active() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.postgres
 def test_hub_wakes_when_an_entry_is_committed_and_not_before(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
@@ -769,3 +782,20 @@ def test_hub_wakes_when_an_entry_is_committed_and_not_before(
         assert seen == []
 
     assert seen == [1]
+
+
+@pytest.mark.django_db
+@pytest.mark.postgres
+def test_migration_numbers_what_is_there_by_topic_and_notes_how_far_it_came() -> None:
+    numbers = import_module("alerts.migrations.0003_feed_numbers")
+    for seq, topic in enumerate(["signals", "risk", "signals", "signals"], start=100):
+        FeedEntry.objects.create(topic=topic, seq=seq, kind="opened", at=NOON, payload={})
+
+    with connection.cursor() as cursor:
+        cursor.execute(numbers.NUMBER)
+    numbers.make_heads(apps, None)
+
+    entries = FeedEntry.objects.order_by("id").values_list("topic", "seq")
+    assert list(entries) == [("signals", 1), ("risk", 1), ("signals", 2), ("signals", 3)]
+    assert {head.topic: head.seq for head in FeedHead.objects.all()} == {"signals": 3, "risk": 1}
+    assert an_entry().seq == 4

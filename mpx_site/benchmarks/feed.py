@@ -36,7 +36,7 @@ SIZE = 450  # bytes of one payload: a change of a signal
 MESSAGES, PAUSE = 200, 0.025
 GROUP_MESSAGES, GROUP_PAUSE = 40, 0.15  # a round of group_send takes that long for 500
 BURST = 600  # in transactions of 200
-CREDIT_AFTER = 100
+CREDIT_AFTER, CREDIT_BYTES = 100, 100_000
 STUCK_BYTES, STUCK_SIZE = 128 << 20, 8_000
 MB = 1 << 20
 
@@ -106,6 +106,7 @@ class Crowd:
     server: Daphne
     path: str
     heard: int = 0
+    writes: int = 0  # of the server since the last count
     delays: list[float] = field(default_factory=list)  # of the first client, seconds
     connections: list[ClientConnection] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -131,16 +132,16 @@ class Crowd:
         await asyncio.sleep(0.5)
 
     async def _hear(self, connection: ClientConnection, *, first: bool) -> None:
-        told = 0
+        told = size = 0
         async for text in connection:
             if text[:5] not in ('{"ch"', b'{"ch"'):
                 continue
             self.heard += 1
-            told += 1
+            told, size = told + 1, size + len(text)
             if first:
                 self.delays.append(time.time() - _moment(json.loads(text)["ts"]))
-            if told % CREDIT_AFTER == 0 and self.path == FEED:
-                seq = json.loads(text)["seq"]
+            if self.path == FEED and (told >= CREDIT_AFTER or size >= CREDIT_BYTES):
+                told, size, seq = 0, 0, json.loads(text)["seq"]
                 await connection.send(json.dumps({"op": "credit", "seq": {"signals": seq}}))
 
 
@@ -165,6 +166,7 @@ async def _measured(server: Daphne, clients: int) -> dict[str, object]:
         "figures": {
             "deliveries_per_cpu_s": round(single),
             "group_send_deliveries_per_cpu_s": round(group),
+            "messages_per_write": round(clients * MESSAGES / crowd.writes, 2),
             "burst_deliveries_per_cpu_s": round(burst),
             "clients": clients,
             "p50_ms": round(statistics.median(delays) * 1_000, 1),
@@ -189,6 +191,8 @@ async def _told(
     await control.recv()
     await crowd.until(expected)
     used = server.cpu_seconds() - before
+    await control.send('{"do":"count"}')
+    crowd.writes = int(await control.recv())
     await crowd.part()
     return expected / used, crowd
 
@@ -200,7 +204,7 @@ async def _stuck(server: Daphne, control: ClientConnection, number: int) -> tupl
     that anyway is not booked on the other.
     """
     told = {"do": "feed", "number": STUCK_BYTES // STUCK_SIZE, "size": STUCK_SIZE,
-            "pause": 0.0, "together": 20}  # fmt: skip
+            "pause": 0.005, "together": 20}  # fmt: skip
     crowd = Crowd(server, FEED)
     await crowd.gather(1)
     await _peak(server, lambda: _ordered(control, told | {"number": 2_000}))

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
@@ -30,9 +30,30 @@ from channels.layers import get_channel_layer  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from mpx_site import feed_line  # noqa: E402
 from mpx_site.asgi import application as desk  # noqa: E402
+from mpx_site.feed_line import DaphneLine  # noqa: E402
+from mpx_site.feed_words import Told  # noqa: E402
 
 GROUP = "bench"
+
+
+class Counted(DaphneLine):
+    """A line that counts how often all of its kind have written since they were asked."""
+
+    writes = 0
+
+    def write(self, texts: Sequence[Told]) -> None:
+        Counted.writes += 1
+        super().write(texts)
+
+    @classmethod
+    def taken(cls) -> int:
+        writes, cls.writes = cls.writes, 0
+        return writes
+
+
+feed_line.DaphneLine = Counted  # type: ignore[misc]  # on the server of this bench alone
 
 
 def payload(number: int, size: int) -> dict[str, Any]:
@@ -61,11 +82,12 @@ class Control(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         asked = json.loads(text_data or "{}")
-        if asked.pop("do") == "group":
+        what = asked.pop("do")
+        if what == "group":
             await self._group(**asked)
-        else:
+        elif what == "feed":
             await asyncio.to_thread(_write, **asked)
-        await self.send(text_data="done")
+        await self.send(text_data=str(Counted.taken()))
 
     async def _group(self, *, number: int, size: int, pause: float) -> None:
         layer = get_channel_layer()

@@ -11,8 +11,9 @@ const LONGEST_WAIT = 30_000;
 const SILENT_AFTER = 12_000; // the server says something every 5 s
 const POLL_EVERY = 5_000;
 const LOGGED_OUT = 4401;
-const CREDIT_EVERY = 2_000; // ms, or after so many messages:
+const CREDIT_EVERY = 2_000; // ms, or after so many messages or characters:
 const CREDIT_AFTER = 100;
+const CREDIT_SIZE = 100_000;
 const FAILURES_BEFORE_POLLING = 3;
 
 export class Feed extends EventTarget {
@@ -21,7 +22,8 @@ export class Feed extends EventTarget {
     super();
     this.address = address;
     this.place = place;
-    this.taken = 0; // messages since credit was last given
+    this.taken = 0; // messages since credit was last given, and their length
+    this.takenSize = 0;
     this.failures = 0;
     this.silent = false; // the last socket was left because it said nothing
     this.state = "off";
@@ -51,6 +53,7 @@ export class Feed extends EventTarget {
 
   take(text) {
     this.heardAt = Date.now();
+    this.takenSize += text.length;
     let message;
     try {
       message = JSON.parse(text);
@@ -102,14 +105,14 @@ export class Feed extends EventTarget {
   /** Let the server send more: it keeps no more under way than we took, plus 500. */
   owe() {
     this.taken += 1;
-    if (this.taken >= CREDIT_AFTER) this.credit();
+    if (this.taken >= CREDIT_AFTER || this.takenSize >= CREDIT_SIZE) this.credit();
     else this.crediting ??= setTimeout(() => this.credit(), CREDIT_EVERY);
   }
 
   credit() {
     clearTimeout(this.crediting);
     this.crediting = null;
-    this.taken = 0;
+    this.taken = this.takenSize = 0;
     if (!this.place || this.socket?.readyState !== WebSocket.OPEN) return;
     this.socket.send(JSON.stringify({ op: "credit", seq: { signals: this.place.seq } }));
   }
