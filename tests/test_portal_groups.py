@@ -17,7 +17,7 @@ from markets.models import Market, Quote
 from markets.relation_models import Relation, SynonymGroup, SynonymGroupMember
 from markets.resolution import ASPECTS
 from markets.synonyms import make_group
-from tests import portal_cast, relation_cast
+from tests import desk_cast, portal_cast, relation_cast
 from tests.test_portal import BAR_QUERIES, LOGIN_QUERIES, text_of
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ START = relation_cast.START
 
 @pytest.fixture
 def viewer(client: Client) -> Client:
-    client.force_login(portal_cast.viewer())
+    client.force_login(desk_cast.person("viewer", "viewer"))
     return client
 
 
@@ -153,6 +153,7 @@ def test_group_is_not_rejected_without_a_reason(decider: Client) -> None:
 
 
 def test_inbox_shows_what_waits_and_what_is_to_be_checked(viewer: Client, deal: Relation) -> None:
+    market = deal.members.all()[0].market_id
     page = text_of(viewer.get("/relations/"))
 
     assert "1 waits for a decision" in page
@@ -160,7 +161,7 @@ def test_inbox_shows_what_waits_and_what_is_to_be_checked(viewer: Client, deal: 
     assert "source" in page
     assert "look twice" in page
     assert "A and B" not in text_of(viewer.get("/relations/?type=LADDER"))
-    assert "A and B" in text_of(viewer.get("/relations/?market=1&state=all&type=EQUIVALENT"))
+    assert "A and B" in text_of(viewer.get(f"/relations/?market={market}&state=all"))
 
 
 def test_page_shows_all_that_is_signed_and_offers_nothing_without_the_right(

@@ -133,7 +133,8 @@ def test_hostile_titles_are_harmless_on_every_page_and_in_files(trader: Client, 
     for each in Market.objects.all():
         SynonymGroupMember.objects.create(group=group, market=each, why=title[:300])
 
-    for address in ("/", "/markets/", f"/markets/{market.pk}/", "/groups/", f"/groups/{group.pk}/"):
+    pages = ("/", "/markets/", f"/markets/{market.pk}/", f"/events/{market.event_id}/")
+    for address in (*pages, "/groups/", f"/groups/{group.pk}/"):
         page = trader.get(address).content.decode()
         assert "<script>alert" not in page, address
         assert "<img" not in page, address
