@@ -42,6 +42,7 @@ class ReadOnly:
     """For rows that a program writes: a person may look at them."""
 
     show_full_result_count = False  # counting a whole log is slow and tells nothing
+    show_facets = admin.ShowFacets.NEVER  # and so is counting it for each filter
     list_per_page = 50
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -124,6 +125,7 @@ class OutboxEntryAdmin(_OutboxAdmin):
     list_display_links = ("kind",)
     list_per_page = 50
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     actions = ("send_again",)
     fields = (
         "key",

@@ -130,3 +130,24 @@ class Heartbeat(models.Model):
 
     def age(self, at: datetime) -> timedelta:
         return max(at - self.at, timedelta(0))
+
+
+class Trouble(models.Model):
+    """A time in which a part of the desk did not beat (see `alerts.watchdog`)."""
+
+    component = models.CharField(max_length=40)
+    since = models.DateTimeField(help_text="Its last beat before.")
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["-since"], name="newest_troubles")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["component"],
+                condition=models.Q(ended_at=None),
+                name="one_open_trouble_a_component",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.component} silent since {self.since:%H:%M:%S}"

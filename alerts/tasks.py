@@ -7,7 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
-from alerts import delivery
+from alerts import delivery, watchdog
 from alerts.models import FeedEntry
 
 FEED_KEPT = timedelta(days=1)  # clients resume within minutes; older news is in the tables
@@ -22,5 +22,6 @@ def prune_feed(**_: object) -> int:
 
 @shared_task(ignore_result=True)
 def deliver_alerts(**_: object) -> int:
-    """Tell what waits in the outbox; return how many rows that settled."""
+    """Notice parts that went silent, then tell what waits; return how many rows that settled."""
+    watchdog.watch(at=timezone.now())
     return delivery.deliver(at=timezone.now())

@@ -24,10 +24,23 @@ HEADLINES = {
     "killswitch.tripped": "KILL SWITCH ON",
     "killswitch.rearmed": "Kill switch off",
     "breaker.opened": "Breaker open",
+    "component.silent": "A part of the desk is silent",
+    "component.back": "A part of the desk is back",
     "test": "Test",
 }
 # Facts of a payload that are told, in this order.
-FACTS = ("text", "reason", "by", "scope", "status", "intent", "rule")
+FACTS = (
+    "text",
+    "component",
+    "since",
+    "seconds",
+    "reason",
+    "by",
+    "scope",
+    "status",
+    "intent",
+    "rule",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,8 @@ def _signal(payload: Mapping[str, Any]) -> Words:
 def _page(kind: str, payload: Mapping[str, Any]) -> str:
     if kind.startswith("intent.") and payload.get("intent"):
         return f"/intents/{clean(payload['intent'])}/"
+    if kind.startswith("component."):
+        return "/health/"
     return "/risk/" if kind.startswith(("killswitch.", "breaker.")) else ""
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 
+from django.db import DatabaseError, close_old_connections, connections
+from django.utils import timezone
+
+from alerts import delivery, watchdog
 from execution.desk import Desk, DeskThread
 from markets.books import Books
 from signals.episodes import SignalChange
 from signals.live import Observer
 
 log = logging.getLogger(__name__)
+
+VOICE_SECONDS = 2.0
+VOICE_ENDS = 12.0  # a message takes ten seconds at most
 
 
 class DeskFailed(Exception):
@@ -43,6 +51,38 @@ class LiveDesk:
             log.error("desk.unfinished")
 
 
+class LiveVoice:
+    """Tells alerts from the stream too: what is urgent does not wait for a broker or a worker."""
+
+    def __init__(self) -> None:
+        self._halt = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="voice", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._halt.wait(VOICE_SECONDS):
+            close_old_connections()
+            try:
+                watchdog.watch(at=timezone.now())
+                delivery.deliver(at=timezone.now())
+            except DatabaseError as error:
+                log.warning("voice.no_database error=%s", error)
+            except Exception:  # whatever it is: the next pass tries again
+                log.exception("voice.failed")
+        connections.close_all()
+
+    def on_frame(self, t: int) -> None: ...
+
+    def on_signals(self, changes: Sequence[SignalChange]) -> None: ...
+
+    def on_time(self, now: int) -> None: ...
+
+    def stop(self) -> None:
+        """End after the message under way; whoever is alive goes on with the rest."""
+        self._halt.set()
+        self._thread.join(VOICE_ENDS)
+
+
 def observers(books: Books) -> Sequence[Observer]:
-    """Return what watches the live books, started."""
-    return (LiveDesk(books),)
+    """Return what goes on beside the live books, started."""
+    return (LiveDesk(books), LiveVoice())
