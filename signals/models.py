@@ -126,6 +126,7 @@ class Signal(models.Model):
             models.Index(fields=["-opened_at", "-id"], name="signal_stream"),
             models.Index(fields=["level", "-opened_at"], name="signal_by_level"),
             models.Index(fields=["status", "-opened_at"], name="signal_by_status"),
+            models.Index(fields=["event", "-opened_at", "-id"], name="signals_of_event"),
             # All that signals/opportunities.py asks for, so that it never reads a payload.
             models.Index(
                 fields=[

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from signals.models import Signal
 from signals.opportunities import (
@@ -157,3 +159,20 @@ def test_counting_takes_three_queries_and_never_reads_a_payload(
         opportunities(Asked(NOW - timedelta(days=1), NOW), seconds=TEN)
 
     assert not any("payload" in query["sql"] for query in captured)
+
+
+@pytest.mark.parametrize("asked", [{}, {"rule": "DUTCH_BOOK_DETECT"}, {"level": "P1"}])
+def test_index_holds_all_that_is_counted(asked: dict[str, str]) -> None:
+    """Without it, SQLite would read whole signals, payloads and all."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL chooses by what the table holds")
+    closed(1, key="a")
+
+    with CaptureQueriesContext(connection) as captured:
+        seen(**asked)
+
+    counts = next(query["sql"] for query in captured if "MATERIALIZED" in query["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {counts}")
+        plan = [row[3] for row in cursor.fetchall()]
+    assert any("signals_signal USING COVERING INDEX signal_lives" in step for step in plan), plan

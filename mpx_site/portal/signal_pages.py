@@ -31,7 +31,7 @@ from signals.models import Signal, SignalPoint, SignalQuerySet, SignalStep
 
 RELATED = 8
 ROWS_AT_ONCE = 50
-LIFE_DAYS = 30  # how far back the lifetimes of a rule are counted
+LIFE_DAYS = 7  # how far back the lifetimes of a rule are counted
 MOST_STEPS = 100
 
 
