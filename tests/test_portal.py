@@ -173,8 +173,8 @@ def test_prices_are_struck_out_while_the_data_is_stale(viewer: Client) -> None:
     cast.beat(at=timezone.now())
     fresh = viewer.get("/markets/").content.decode()
 
-    assert 'class="cards markets untrusted"' in stale
-    assert 'class="cards markets"' in fresh
+    assert 'class="cards markets market-list untrusted"' in stale
+    assert 'class="cards markets market-list"' in fresh
 
 
 # --- home ----------------------------------------------------------------------------
