@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
+from mpx_site import admin_exports
 from mpx_site.portal import desk
 
 
@@ -23,6 +24,11 @@ class MpxAdminSite(AdminSite):
     site_title = site_header = "MarketPulse-X"
     index_title = "The desk"
     index_template = "admin/desk_index.html"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        for export in (admin_exports.export_csv, admin_exports.export_json):
+            self.add_action(export)
 
     @method_decorator(never_cache)
     @login_not_required

@@ -128,6 +128,7 @@ TEMPLATES = [
 ]
 
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "mpx_site.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"

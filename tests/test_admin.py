@@ -16,7 +16,15 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 
 from alerts import journal
-from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+from alerts.models import (
+    AuditEntry,
+    FeedEntry,
+    Heartbeat,
+    Manner,
+    OutboxEntry,
+    Silence,
+    Voice,
+)
 from markets import watch
 from markets.models import (
     Event,
@@ -30,6 +38,7 @@ from markets.models import (
     WatchRule,
 )
 from markets.relation_models import SynonymGroup
+from mpx_site import api_token_book
 from signals.models import Signal, SignalPoint
 from signals.whatif_models import WhatIfRun
 from tests import portal_cast as cast
@@ -80,6 +89,11 @@ def world(db: None) -> Signal:
     relation_cast.proposed(("800", "801"), "exclusive")
     SynonymGroup.objects.create(name="Winners", method="MANUAL", created_at=START)
     signal = cast.tell("opened", cast.finding_in(view), cast.rule())
+    otto = User.objects.create_user("otto")
+    api_token_book.make(otto, name="report", scopes=["read"], days=1, at=START)
+    Voice.objects.create(name="telegram")
+    Manner.objects.create(kind="signal.p1")
+    Silence.objects.create(scope="ALL", until=START, reason="drill", by=otto)
     WhatIfRun.objects.create(
         rule=signal.rule,
         hours=1,
@@ -132,7 +146,7 @@ def test_first_page_tells_how_the_desk_is(operator: Client, world: Signal) -> No
     assert "Open signals 1 ▲ P1 1 ◆ P2 0 ○ P3 0" in page
     assert "Quarantine, 24 h 1 kind of input could not be used" in page
     assert "Alerts waiting 1 oldest due" in page
-    assert "Heartbeats stream ● " in page
+    assert "Health stream ● " in page
     assert "Rules active 1 DUTCH_BOOK_DETECT" in page
 
 

@@ -93,6 +93,13 @@ def answer(
         return None
     if asked not in TYPES:
         return HttpResponse("A list comes as format=csv or format=json.\n", "text/plain", 400)
+    return file_of(rows, columns, asked=asked, name=name, cap=cap)
+
+
+def file_of(
+    rows: MaybeRows, columns: Sequence[Column], *, asked: str, name: str, cap: int = CAP
+) -> HttpResponseBase:
+    """Return rows as a file; `asked` is `csv` or `json`."""
     batches, cut = _read(rows() if callable(rows) else rows, cap)
     notice = f"Cut: only the first {cap:,} rows are here; narrow the filter." if cut else ""
     write = _as_csv if asked == "csv" else _as_json
