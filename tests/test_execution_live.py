@@ -21,7 +21,7 @@ import pytest
 from execution.desk import Desk
 from markets.books import Books
 from markets.problems import Problems
-from mpx_site.desk import DeskFailed, LiveDesk, observers
+from mpx_site.desk import DeskFailed, LiveDesk
 from tests.servers import manage, settings_for
 from tests.test_up import Desk as Up
 from tests.test_up import start
@@ -148,8 +148,7 @@ def test_mistake_in_the_desk_ends_the_stream_loudly(monkeypatch: pytest.MonkeyPa
         raise AssertionError("it moved while we held it")
 
     monkeypatch.setattr(Desk, "work", fail)
-    (watching,) = observers(Books(Problems()))
-    assert isinstance(watching, LiveDesk)
+    watching = LiveDesk(Books(Problems()))
 
     deadline = time.monotonic() + 10
     with pytest.raises(DeskFailed, match="it moved while we held it"):
