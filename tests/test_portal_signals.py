@@ -241,6 +241,15 @@ def test_signal_without_live_books_is_reckoned_on_what_was_stored(dana: Client) 
     assert "✓ EXECUTABLE 100.00 $92.52" in page
 
 
+def test_alert_is_marked_on_the_edge(dana: Client) -> None:
+    signal = cast.many_signals(1, listed())[0]
+
+    page = dana.get(f"/signals/{signal.key}/").content.decode()
+
+    assert 'class="alert-mark" d="M0.0 0V120"' in page
+    assert "alert pending, 2026-05-01 12:00:00 UTC" in " ".join(re.sub("<[^>]+>", "", page).split())
+
+
 def test_what_pays_at_no_size_is_paper(dana: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
     monkeypatch.setattr(timezone, "now", lambda: NOW)
@@ -297,11 +306,11 @@ def test_notes_stand_on_the_page_as_text(dana: Client) -> None:
 
 def test_signal_page_takes_few_queries(dana: Client, django_assert_num_queries: Any) -> None:
     """Heartbeats, signal, points, outcomes with markets and quotes, policy, outcomes with books
-    and their siblings, lifetimes and their rule, orders, steps, audit, same event."""
+    and their siblings, lifetimes, orders, steps, alert, audit, same event."""
     view = listed(*[0.04] * 20)
     signal = cast.tell("opened", cast.finding_in(view), cast.rule())
 
-    with django_assert_num_queries(LOGIN_QUERIES + ROLE_QUERIES + BAR_QUERIES + 12):
+    with django_assert_num_queries(LOGIN_QUERIES + ROLE_QUERIES + BAR_QUERIES + 13):
         response = dana.get(f"/signals/{signal.key}/")
 
     assert "Paid for 20 legs" in text_of(response)

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.paginator import Page
 from django.db.models import Prefetch
 
-from alerts.models import AuditEntry
+from alerts.models import AuditEntry, OutboxEntry
 from execution import intents
 from execution.models import OrderIntent
 from execution.plans import Sight
@@ -22,11 +22,11 @@ from mpx_site.portal.arithmetic import Arithmetic, arithmetic
 from mpx_site.portal.exports import Column
 from mpx_site.portal.filters import AskedSignals
 from mpx_site.portal.ladders import LegLadder, leg_ladder
-from mpx_site.portal.pictures import Chart
+from mpx_site.portal.pictures import WIDTH, Chart
 from risk import limits
 from risk.checks import Bounds
 from rules.kernel.finding import Limits
-from signals import opportunities
+from signals import opportunities, store
 from signals.models import Signal, SignalPoint, SignalQuerySet, SignalStep
 
 RELATED = 8
@@ -174,6 +174,15 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """The alert that was raised for a signal; `x` is its place on the edge's picture."""
+
+    at: datetime
+    state: str
+    x: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SignalPage:
     """One signal. `stored`: the ladders are the levels that its finding took, not live books."""
 
@@ -182,6 +191,7 @@ class SignalPage:
     markets: Sequence[Market]  # of what has no legs or no event to be named by
     points: Sequence[SignalPoint]
     picture: Chart | None
+    alert: Alert | None
     least_edge_bps: Decimal | None
     curve: signal_sizes.Curve | None
     curve_picture: opportunities_pictures.SizePicture | None
@@ -204,6 +214,7 @@ def signal(key: str, *, at: datetime) -> SignalPage:
     reckoned = arithmetic(found.payload)
     books = _books(found, reckoned, at=at)
     curve = _curve(found, books, least, at=at)
+    picture = history.edge_chart(found, points, threshold=threshold, at=at)
     orders = list(found.intents.order_by("-id").select_related("proposer").defer("plan"))
     steps = list(found.steps.select_related("by").order_by("-id")[:MOST_STEPS])
     return SignalPage(
@@ -211,7 +222,8 @@ def signal(key: str, *, at: datetime) -> SignalPage:
         sum=reckoned,
         markets=_named_by(found),
         points=points,
-        picture=history.edge_chart(found, points, threshold=threshold, at=at),
+        picture=picture,
+        alert=_alert(key, picture),
         least_edge_bps=threshold,
         curve=curve,
         curve_picture=_curve_picture(curve),
@@ -224,6 +236,21 @@ def signal(key: str, *, at: datetime) -> SignalPage:
         audit=list(AuditEntry.objects.filter(subject=f"signal:{key}").order_by("id")),
         related=_related(found),
     )
+
+
+def _alert(key: str, picture: Chart | None) -> Alert | None:
+    """Return the alert of a signal; None if it never was P1."""
+    told = OutboxEntry.objects.filter(key=store.alert_key(key)).values_list("due_at", "state")
+    found = told.first()
+    return None if found is None else Alert(*found, x=_place(found[0], picture))
+
+
+def _place(at: datetime, picture: Chart | None) -> float | None:
+    """Return where a moment lies on a picture; None where it does not."""
+    if picture is None or not picture.start <= at <= picture.end:
+        return None
+    span = (picture.end - picture.start).total_seconds() or 1.0
+    return round((at - picture.start).total_seconds() / span * WIDTH, 1)
 
 
 @dataclass(frozen=True, slots=True)
