@@ -29,12 +29,12 @@ from django.test import Client
 
 from alerts.models import AuditEntry
 from execution import fills, intents
-from execution.desk import Desk
 from execution.fills import Report
 from execution.invariants import invariants
 from execution.models import Fill, IntentEvent, OrderIntent
 from risk import limits
 from risk.models import KillSwitch, Policy
+from rules.kernel.finding import EventView
 from tests.desk_cast import Venue, approved, approver, basket, prepare, show, suggested, trader
 from tests.test_desk_races import CLIENTS, LATER, ROUNDS, TABLES, insistent
 
@@ -364,7 +364,7 @@ def test_each_leg_fills_once_whatever_approves(surface: Surface, clients: Client
     seen, since = [], time.monotonic()
     for number in rounds(record):
         clients.at_once([partial(surface.approve, n, [intent]) for n in range(CLIENTS)])
-        reports = _answers(venue)
+        reports = _answers(view)
 
         stores = [insistent(partial(_store, r)) for r in reports for _ in range(7)]
         clients.at_once(stores[:CLIENTS])
@@ -440,13 +440,13 @@ def answered_order() -> list[Report]:
     view, signal = basket()
     venue = Venue([view]).watched()
     approved(signal, trader("dana"), approver("avi"), at=venue.now)
-    return _answers(venue)
+    return _answers(view)
 
 
-def _answers(venue: Venue) -> list[Report]:
-    """Let a desk that knows nothing of earlier rounds fill what is approved."""
-    venue.desk = Desk(venue.books, terms=venue.terms, started=0)
-    venue.at = max(venue.at, round(LATER.timestamp() * 1e9))
+def _answers(view: EventView) -> list[Report]:
+    """Let a venue that knows nothing of earlier rounds, or of their time, fill what is approved."""
+    venue = Venue([view])
+    venue.at = round(LATER.timestamp() * 1e9)
     venue.work()
     venue.wait(0.2)
     venue.nudge()
