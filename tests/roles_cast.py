@@ -138,7 +138,7 @@ def a_desk() -> World:
         state="PROPOSED", proposer=another, at=NOW, before={}, after={}, loosens=[], reason="more"
     )
     proposed(two_deals())
-    SynonymGroup.objects.create(name="matrix", method="WORDS", created_at=NOW)
+    SynonymGroup.objects.create(name="matrix", method=SynonymGroup.Method.KEYWORD, created_at=NOW)
     people = {role: person(f"the {role}", role) for role in ROLES[1:-1]}
     people["super"] = User.objects.create_superuser("the super")
     User.objects.update(is_staff=True)  # in the admin the permission decides, not the door
