@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import test_portal_browser as portal
@@ -30,12 +31,23 @@ PAGES = {
     "signal-closed": "/signals/closed/",
     "signal-hostile": "/signals/hostile/",
     "opportunities": "/opportunities/",
-    "opportunities-nothing": "/opportunities/?rule=NO_SUCH&level=P1&seconds=61",
-    "opportunities-empty": "/opportunities/?rule=CROSS_MARKET_MISPRICING&level=P1&days=7",
+    "opportunities-said": "/opportunities/?rule=NO_SUCH&level=P1&seconds=61",
+    "opportunities-rule": "/opportunities/?rule=CROSS_MARKET_MISPRICE&level=P1&days=7",
 }
 
 
+AXE_AT = ((1440, "light"), (360, "dark"))
 OPEN_ALL = "document.querySelectorAll('main details').forEach((it) => { it.open = true; })"
+
+
+def serious(page: Page) -> list[str]:
+    """Return what keeps people from using a page, as axe sees it."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{bad['id']}: {bad['help']} at {[node['target'] for node in bad['nodes'][:3]]}"
+        for bad in found
+        if bad["impact"] in ("serious", "critical")
+    ]
 
 
 class SignalsDesk(DeskProcess):
@@ -101,6 +113,8 @@ def test_pages_are_clean_in_every_size_and_theme(
             assert wide <= seen, f"{name} is {wide} px wide at {seen}, details {state}"
             watched.page.evaluate(OPEN_ALL)
         assert watched.page.evaluate(OVERLAPS) == [], name
+        if (width, theme) in AXE_AT:
+            assert serious(watched.page) == [], name
     context.close()
     assert watched.complaints == []
 
