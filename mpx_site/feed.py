@@ -7,12 +7,14 @@ what one client is told when, `Line` carries it there.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+from django.db import DatabaseError
 
 from mpx_site import feed_ticket, feed_wake
 from mpx_site import feed_words as words
@@ -22,6 +24,8 @@ from mpx_site.feed_listener import Listener
 from mpx_site.feed_log import FeedLog
 from mpx_site.feed_words import CHANNELS, TOLD_LATEST, Request, Told
 from mpx_site.metrics import FEED_DROPPED
+
+log = logging.getLogger(__name__)
 
 FRAME_MAX = 4_096  # bytes of one inbound frame
 INBOUND_MAX = 20  # inbound messages per second
@@ -103,8 +107,9 @@ class FeedSocket:
             return
         self.listener.allowed = set(allowed)
         self.listener.user_id = user_id
-        self._after(SUBSCRIBE_SECONDS, self._end_idle)
         await self.hub.join(self.listener)
+        if self._ending is None:
+            self._after(SUBSCRIBE_SECONDS, self._end_idle)
 
     def _after(self, seconds: float, what: Any) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, what))
@@ -143,12 +148,21 @@ class FeedSocket:
         if problem is not None:
             self._refuse(request, *problem)
         elif request.channel in TOLD_LATEST:
-            unknown = await self.hub.subscribe_latest(self.listener, request.channel, request)
-            if unknown:
-                detail = f"There are no such markets: {', '.join(unknown)}."
-                self._refuse(request, "unknown_key", detail)
+            await self._subscribe_latest(request)
         else:
             await self.hub.subscribe(self.listener, request.channel, request)
+
+    async def _subscribe_latest(self, request: Request) -> None:
+        try:
+            unknown = await self.hub.subscribe_latest(self.listener, request.channel, request)
+        except DatabaseError as error:
+            log.warning("feed.no_snapshot error=%s", error)
+            self.listener.drop(request.channel)
+            self._refuse(request, "unavailable", "The database does not answer; try again.")
+            return
+        if unknown:
+            detail = f"There are no such markets: {', '.join(unknown)}."
+            self._refuse(request, "unknown_key", detail)
 
     def _problem(self, request: Request) -> tuple[str, str] | None:
         """Return code and words of what is wrong with a subscription."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from alerts.feedlog import Place
@@ -26,9 +27,12 @@ class Prices(Latest):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_away = False
         self.asks: dict[str, str] = {"1": "0.5", "2": "0.6"}
 
     def strangers(self, channel: str, keys: frozenset[str]) -> tuple[str, ...]:
+        if self.is_away:
+            raise OperationalError("gone")
         return tuple(sorted(keys - set(self.asks)))
 
     def snapshot(self, channel: str, keys: frozenset[str]) -> list[Message]:
@@ -69,6 +73,18 @@ async def test_client_hears_a_snapshot_of_its_markets_and_then_their_changes(
         told = await one.hear()
         assert (told["t"], told["d"]) == ("update", {"key": "1", "ask": "0.4"})
         assert await other.receive_nothing()
+
+
+async def test_prices_without_a_database_are_refused_and_may_be_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_ticket, "hearable", hearable_without_database)
+    prices = Prices()
+    prices.is_away = True
+    async with connected(Hub(MemoryLog(), prices, beat_seconds=60)) as socket:
+        assert (await socket.subscribe("quotes", keys=["1"]))["code"] == "unavailable"
+        prices.is_away = False
+        assert (await socket.subscribe("quotes", keys=["1"]))["mode"] == "snapshot"
 
 
 def rows(messages: list[Message]) -> list[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
 
+import django
 from django.conf import settings
 
 settings.CHANNEL_LAYERS = {
@@ -24,6 +25,7 @@ settings.CHANNEL_LAYERS = {
         "CONFIG": {"capacity": 100_000},
     }
 }
+django.setup()
 
 from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
 from channels.layers import get_channel_layer  # noqa: E402
@@ -39,18 +41,13 @@ GROUP = "bench"
 
 
 class Counted(DaphneLine):
-    """A line that counts how often all of its kind have written since they were asked."""
+    """A line that counts how often all of its kind have written since something was ordered."""
 
     writes = 0
 
     def write(self, texts: Sequence[Told]) -> None:
         Counted.writes += 1
         super().write(texts)
-
-    @classmethod
-    def taken(cls) -> int:
-        writes, cls.writes = cls.writes, 0
-        return writes
 
 
 feed_line.DaphneLine = Counted  # type: ignore[misc]  # on the server of this bench alone
@@ -86,8 +83,9 @@ class Control(AsyncWebsocketConsumer):  # type: ignore[misc]
         if what == "group":
             await self._group(**asked)
         elif what == "feed":
+            Counted.writes = 0
             await asyncio.to_thread(_write, **asked)
-        await self.send(text_data=str(Counted.taken()))
+        await self.send(text_data=str(Counted.writes))
 
     async def _group(self, *, number: int, size: int, pause: float) -> None:
         layer = get_channel_layer()
