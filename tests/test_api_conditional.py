@@ -15,7 +15,7 @@ from tests.api_cast import a_market, a_quote, a_rule, a_signal
 from tests.desk_cast import NOW, approver, basket, person, prepare, show, suggested, trader
 from tests.test_api import assert_problem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
 
 @pytest.fixture
