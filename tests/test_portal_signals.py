@@ -250,6 +250,17 @@ def test_alert_is_marked_on_the_edge(dana: Client) -> None:
     assert "alert pending, 2026-05-01 12:00:00 UTC" in " ".join(re.sub("<[^>]+>", "", page).split())
 
 
+def test_blocked_signal_is_never_called_executable_at_any_size(dana: Client) -> None:
+    view = listed(augmented=True)
+    signal = cast.tell("opened", cast.finding_in(view), cast.rule())
+
+    page = text_of(dana.get(f"/signals/{signal.key}/"))
+
+    assert signal.blocked_by == ["augmented"]
+    assert "when last seen PAPER The prices would pay, but a gate is shut" in page
+    assert "✓ EXECUTABLE" not in page
+
+
 def test_what_pays_at_no_size_is_paper(dana: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare()
     monkeypatch.setattr(timezone, "now", lambda: NOW)

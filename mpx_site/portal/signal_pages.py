@@ -285,6 +285,7 @@ def _curve(
         live=books.live,
         limits=least,
         slippage_bps=books.bounds.slippage_bps,
+        blocked=bool(found.blocked_by),
         at=at,
     )
 

@@ -23,6 +23,7 @@ MEANINGS: dict[Verdict, str] = {
     "THIN": "It pays after fees, but at no size what its rule asks for.",
     "PAPER": "It is there on paper only: at no size can all of its orders be placed and pay.",
 }
+SHUT = "The prices would pay, but a gate is shut: the reasons above say which."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Curve:
     live: bool
     limits: Limits
     slippage_bps: int  # beyond the best offer an order of the desk goes no further
+    blocked: bool  # a gate is shut, so that no size is more than paper
 
     @property
     def verdict(self) -> Verdict:
@@ -60,7 +62,7 @@ class Curve:
 
     @property
     def meaning(self) -> str:
-        return MEANINGS[self.verdict]
+        return SHUT if self.blocked else MEANINGS[self.verdict]
 
 
 def is_live(sights: Mapping[str, Sight], legs: Sequence[Leg]) -> bool:
@@ -91,25 +93,26 @@ def curve(
     live: bool,
     limits: Limits,
     slippage_bps: int,
+    blocked: bool,
     at: datetime,
 ) -> Curve:
-    """Plan an order at each size until the depth is used up."""
+    """Plan an order at each size until the depth is used up; `blocked`: a gate is shut for all."""
     sizes: list[AtSize] = []
     for usd in SIZES_USD:
         plan = make_plan(basis, sights, capital=Decimal(usd), slippage_bps=NO_LIMIT_BPS, at=at)
-        sizes.append(_at_size(Decimal(usd), plan, limits))
+        sizes.append(_at_size(Decimal(usd), plan, limits, blocked=blocked))
         if sizes[-1].all_there_is:
             break
-    return Curve(tuple(sizes), live, limits, slippage_bps)
+    return Curve(tuple(sizes), live, limits, slippage_bps, blocked)
 
 
-def _at_size(capital: Decimal, plan: Plan | NoPlan, limits: Limits) -> AtSize:
+def _at_size(capital: Decimal, plan: Plan | NoPlan, limits: Limits, *, blocked: bool) -> AtSize:
     if isinstance(plan, NoPlan):
         return AtSize(capital, "PAPER", why=_why(plan.reasons))
     edge = (plan.profit / plan.cost * 10_000).quantize(Decimal("0.01"))
     return AtSize(
         capital=capital,
-        verdict=_verdict(plan.profit, edge, limits),
+        verdict="PAPER" if blocked else _verdict(plan.profit, edge, limits),
         shares=max(leg.size for leg in plan.legs),
         cost=plan.cost,
         profit=plan.profit,
