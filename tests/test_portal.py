@@ -213,6 +213,20 @@ def test_home_tells_a_newcomer_what_is_best_why_and_what_to_do(operator: Client)
     assert f'class="button primary" href="/signals/{signal.key}/execute/"' in str(response.content)
 
 
+def test_home_calls_nothing_executable_while_the_data_are_stale(operator: Client) -> None:
+    view = cast.view_of(0.30, 0.30, 0.30)
+    cast.list_event(view)
+    now = timezone.now()
+    cast.tell("opened", cast.finding_in(view), cast.rule(), at=now)
+    cast.beat(at=now, frame_at=now - timedelta(minutes=2))
+
+    page = text_of(operator.get("/"))
+
+    assert "1. Are the data fresh? ■ No, stale" in page
+    assert "The data are stale: no order passes until they are fresh again." in page
+    assert "their books are fresh" not in page
+
+
 def test_home_says_that_nothing_can_be_executed_and_why(viewer: Client) -> None:
     view = cast.view_of(0.30, 0.30, 0.30, augmented=True)
     cast.list_event(view)
@@ -246,7 +260,7 @@ def test_home_compares_today_with_the_days_before(viewer: Client) -> None:
         (1, 4, Decimal("808.5"))
     ]
     assert "Signals, 7 days 4" in page
-    assert "today 1 , 0.4 a day before" in page
+    assert "today 1 , mean of 7 days before 0.4" in page
 
 
 def test_home_shows_what_orders_use_of_their_limits(viewer: Client) -> None:
