@@ -145,11 +145,16 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Opportunities:
-    """The picture of a time. `hours` counts by rule and the hour they were first seen (UTC)."""
+    """The picture of a time.
+
+    `executable` were P1 when last seen, worth `executable_profit` USD at their peak. `hours`
+    counts by rule and the hour in which they were first seen (UTC).
+    """
 
     asked: Asked
     lives: Lives
     executable: int
+    executable_profit: Decimal
     hours: Mapping[str, tuple[int, ...]]
     spots: tuple[Spot, ...]
     caught: Reach
@@ -171,6 +176,7 @@ def opportunities(asked: Asked, *, seconds: Decimal) -> Opportunities:
         asked=asked,
         lives=seen.lives(),
         executable=seen.executable,
+        executable_profit=seen.executable_profit,
         hours=_by_code(seen.hours),
         spots=_spots(asked),
         caught=Reach(round(seconds * 1000), seen.caught, seen.caught_profit),
@@ -190,6 +196,7 @@ _COUNT = """
 WITH lives AS MATERIALIZED ({lives})
 SELECT rule_id, hour, {bin} AS life, COUNT(*), SUM(peak_profit),
     SUM(CASE WHEN level = 'P1' THEN 1 ELSE 0 END),
+    SUM(CASE WHEN level = 'P1' THEN peak_profit ELSE 0 END),
     SUM(CASE WHEN ms >= %s THEN 1 ELSE 0 END),
     SUM(CASE WHEN ms >= %s THEN peak_profit ELSE 0 END)
 FROM lives GROUP BY rule_id, hour, life
@@ -197,7 +204,7 @@ FROM lives GROUP BY rule_id, hour, life
 
 
 def _by_rule_hour_and_life(asked: Asked, *, ms: int) -> list[tuple[Any, ...]]:
-    """Return rule, hour, bin of lifetime, count, profit, executable, caught, profit of these."""
+    """Return rule, hour, bin of lifetime; then count and profit of all, executable, caught."""
     lives = asked.rows().annotate(
         hour=HourUTC("opened_at"),
         ms=Milliseconds("closed_at", "opened_at"),
@@ -208,7 +215,7 @@ def _by_rule_hour_and_life(asked: Asked, *, ms: int) -> list[tuple[Any, ...]]:
     sql = _COUNT.format(lives=inner, bin=_life_bin())
     with connection.cursor() as cursor:
         cursor.execute(sql, [*parameters, ms, ms])
-        return [(*row[:4], _usd(row[4]), *row[5:7], _usd(row[7])) for row in cursor.fetchall()]
+        return [tuple(row) for row in cursor.fetchall()]
 
 
 def _life_bin() -> str:
@@ -232,6 +239,7 @@ class _Seen:
     )
     hours: Counter[tuple[int, int]] = field(default_factory=Counter)
     executable: int = 0
+    executable_profit: Decimal = NOTHING
     caught: int = 0
     caught_profit: Decimal = NOTHING
 
@@ -241,17 +249,19 @@ class _Seen:
         hour: int,
         life: int,
         count: int,
-        profit: Decimal,
+        profit: Decimal | float,
         executable: int,
+        executable_profit: Decimal | float,
         caught: int,
-        caught_profit: Decimal,
+        caught_profit: Decimal | float,
     ) -> None:
         self.counts[life] += count
-        self.profits[life] += profit
+        self.profits[life] += _usd(profit)
         self.hours[rule, hour] += count
         self.executable += executable
+        self.executable_profit += _usd(executable_profit)
         self.caught += caught
-        self.caught_profit += caught_profit
+        self.caught_profit += _usd(caught_profit)
 
     def lives(self) -> Lives:
         bins = range(len(LIFE_MS) + 1)

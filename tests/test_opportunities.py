@@ -101,7 +101,7 @@ def test_only_what_closed_in_the_time_and_fits_is_counted() -> None:
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.tell("opened", cast.finding_in(view), cast.rule(), key="open", at=NOW)
 
-    assert (seen().lives.total, seen().executable) == (2, 1)
+    assert (seen().lives.total, seen().executable, seen().executable_profit) == (2, 1, 2)
     assert seen(7).lives.total == 3
     assert seen(level="P2").lives.total == 1
     assert seen(rule="DUTCH_BOOK_DETECT").lives.total == 2

@@ -357,6 +357,7 @@ def test_opportunities_say_what_a_person_would_have_caught(dana: Client) -> None
 
     assert "needs 10 s to act would have been in time for 3 of 4 signals ( 75.0 %)" in page
     assert "worth $7.50 of $10.00" in page
+    assert "$10.00 of it of those executable when last seen." in page
     assert "DUTCH_BOOK_DETECT 4, most at" in page
 
 
