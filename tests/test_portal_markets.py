@@ -149,10 +149,10 @@ def test_hostile_titles_are_harmless_on_every_page_and_in_files(trader: Client, 
 def test_list_takes_the_same_queries_for_many_rows(
     viewer: Client, django_assert_num_queries: Any
 ) -> None:
-    """Heartbeats, count, rows, their outcomes, and what the events add up to."""
+    """Heartbeats, count, rows, their outcomes, what the events add up to, and saved views."""
     listed(*[0.03] * 25)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 5):
+    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 6):
         viewer.get("/markets/?size=20")
 
 
