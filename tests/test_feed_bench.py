@@ -15,7 +15,7 @@ SMALL = {
     "PAUSE": 0.05,
     "GROUP_MESSAGES": 5,
     "BURST": 20,
-    "STUCK_BYTES": 24 << 20,
+    "STUCK_BYTES": 12 << 20,
 }
 
 

@@ -127,9 +127,9 @@ class Crowd:
     async def part(self) -> None:
         for task in self.tasks:
             task.cancel()
-        for connection in self.connections:
-            connection.transport.abort()
-        await asyncio.sleep(0.5)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*(_cut(each) for each in self.connections))
+        await asyncio.sleep(0.5)  # for the server to see it
 
     async def _hear(self, connection: ClientConnection, *, first: bool) -> None:
         told = size = 0
@@ -159,6 +159,7 @@ async def _measured(server: Daphne, clients: int) -> dict[str, object]:
         server, control, FEED, clients, do="feed", number=BURST, pause=1.0, together=200
     )
     grown, let_go = await _stuck(server, control, clients)
+    await _cut(control)
     delays = sorted(crowd.delays)
     return {
         "bench": "feed",
@@ -207,7 +208,9 @@ async def _stuck(server: Daphne, control: ClientConnection, number: int) -> tupl
             "pause": 0.005, "together": 20}  # fmt: skip
     crowd = Crowd(server, FEED)
     await crowd.gather(1)
-    await _peak(server, lambda: _ordered(control, told | {"number": 2_000}))
+    await _peak(
+        server, lambda: _ordered(control, told | {"number": STUCK_BYTES // STUCK_SIZE // 8})
+    )
     before = server.memory()
     stuck = _unread_socket(server, number)
     peak = await _peak(server, lambda: _ordered(control, told))
@@ -256,6 +259,12 @@ def _let_go(server: Daphne) -> int:
     with urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
         told = re.search(r'mpx_ws_dropped_total\{class="4408"\} (\d+)', answer.read().decode())
     return int(told[1]) if told else 0
+
+
+async def _cut(connection: ClientConnection) -> None:
+    """End a connection without a handshake, which a loaded server would take long over."""
+    connection.transport.abort()
+    await connection.wait_closed()
 
 
 async def _connected(server: Daphne, path: str, number: int) -> ClientConnection:
