@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.db import transaction
 from django.test import Client
@@ -309,6 +310,12 @@ def test_every_check_of_the_doctor_is_on_the_page() -> None:
 def test_every_anchor_of_a_part_is_in_the_runbook() -> None:
     parts = (*health_table.COMPONENTS, *health_table.ON_DEMAND)
     assert {each.anchor for each in parts if each.anchor} <= set(runbook.anchors())
+
+
+def test_every_alert_rule_that_ships_leads_to_an_entry_of_the_runbook() -> None:
+    shipped = (settings.BASE_DIR / "deploy/prometheus/rules.yml").read_text()
+    named = set(re.findall(r"/runbook/#([\w-]+)", shipped))
+    assert named and named <= set(runbook.anchors())
 
 
 def test_health_asks_as_much_however_much_there_is(
