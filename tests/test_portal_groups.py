@@ -245,7 +245,7 @@ def test_files_have_what_the_filter_lets_through(viewer: Client, deal: Relation)
 def test_lists_take_the_same_queries_for_many_rows(
     viewer: Client, deal: Relation, django_assert_num_queries: Any
 ) -> None:
-    """Role, heartbeats, count, rows, what waits, saved views; and members, with markets and events."""
+    """Role, heartbeats, count, rows, what waits, views; and members with markets and events."""
     for number in range(3):
         group = SynonymGroup.objects.create(
             name=f"g{number}", method="MANUAL", created_at=START + timedelta(minutes=number)
