@@ -17,7 +17,7 @@ from mpx_site.api_view import ApiView
 
 ALERT_COLUMNS = (
     "id", "key", "kind", "state", "payload", "created_at", "due_at", "attempts", "reason",
-    "sent_at",
+    "sent_at", "transport",
 )  # fmt: skip
 AUDIT_COLUMNS = ("id", "at", "kind", "subject", "actor", "data", "previous_hash", "hash")
 
@@ -65,6 +65,9 @@ class AlertRow(serializers.Serializer[Any]):
     attempts = serializers.IntegerField()
     reason = serializers.CharField(allow_blank=True, help_text="Why it failed or was held back.")
     sent_at = serializers.DateTimeField(allow_null=True)
+    transport = serializers.CharField(
+        allow_blank=True, help_text="What told it: `telegram`, or `dry_run` for nothing."
+    )
 
 
 class AlertPage(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ offset, numbers as JSON numbers. New callers use `/api/v1`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +14,14 @@ from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from alerts.models import OutboxEntry
 from markets.models import Market
 from mpx_site.api import documented
 from mpx_site.api_answers import NoQuery, asked
 from mpx_site.api_rows import QUOTE_COLUMNS, Row, outcomes_of, quote_of, recent_ticks, top_of
 from mpx_site.api_view import ApiView
 from signals.models import Signal
+from signals.store import alert_key
 
 SPARK_TICKS = 100
 STATUS_OF = {
@@ -112,7 +114,9 @@ class SeedSignal(serializers.Serializer[Any]):
     market_ids = serializers.ListField(child=serializers.CharField())
     option_id = serializers.CharField(allow_null=True, help_text="Null for several legs.")
     edge_score = serializers.FloatField(help_text="Profit over cost.")
-    payload_json = serializers.DictField(help_text="The opportunity as `scan` prints it.")
+    payload_json = serializers.DictField(
+        help_text="The opportunity as `scan` prints it; `transport`: what told its alert."
+    )
     created_at = serializers.DateTimeField(help_text="When it opened.")
 
 
@@ -156,7 +160,9 @@ class SeedSignals(ApiView):
             found = found.filter(level=query["level"])
         if "since" in query:
             found = found.filter(opened_at__gte=query["since"])
-        return Response([_signal(row) for row in found.values(*SIGNAL_VALUES)[_window(query)]])
+        rows = list(found.values(*SIGNAL_VALUES)[_window(query)])
+        told = _transports(row["key"] for row in rows)
+        return Response([_signal(row, told) for row in rows])
 
 
 def _window(query: Mapping[str, Any]) -> slice:
@@ -202,8 +208,15 @@ def _spark(market_id: str, tick: Row, side: Row) -> Row:
     }
 
 
-def _signal(values: Mapping[str, Any]) -> Row:
-    legs = values["payload"].get("legs", [])
+def _transports(keys: Iterable[str]) -> dict[str, str]:
+    """Return what told the alert of each signal; "" while it waits or was held back."""
+    alerts = {alert_key(key): key for key in keys}
+    rows = OutboxEntry.objects.filter(key__in=alerts).values_list("key", "transport")
+    return {alerts[key]: transport for key, transport in rows}
+
+
+def _signal(values: Mapping[str, Any], told: Mapping[str, str]) -> Row:
+    legs, alerted = values["payload"].get("legs", []), told.get(values["key"])
     return {
         "id": values["id"],
         "signal_id": values["id"],
@@ -215,7 +228,7 @@ def _signal(values: Mapping[str, Any]) -> Row:
         "market_ids": values["market_ids"],
         "option_id": legs[0]["token_id"] if len(legs) == 1 else None,
         "edge_score": float(values["edge_score"]),
-        "payload_json": values["payload"],
+        "payload_json": values["payload"] | ({"transport": alerted} if alerted else {}),
         "created_at": values["opened_at"],
     }
 

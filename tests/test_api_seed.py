@@ -8,8 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from alerts import journal
+from alerts.models import OutboxEntry
 from markets.models import Market
 from mpx_site.api_seed import STATUS_OF
+from signals.store import alert_key
 from tests.api_cast import NOON, a_market, a_quote, a_rule, a_signal, a_tick, an_event
 
 pytestmark = pytest.mark.django_db
@@ -128,6 +131,16 @@ def test_signal_has_the_seeds_fields_with_numbers(viewer: Client) -> None:
         "payload_json": signal.payload,
         "created_at": "2026-05-01T12:00:00.250000Z",
     }
+
+
+def test_signal_says_what_told_its_alert(viewer: Client) -> None:
+    signal = a_signal(a_rule(), minutes=0)
+    journal.alert(key=alert_key(signal.key), kind="signal.p1", payload={}, at=signal.opened_at)
+    assert "transport" not in viewer.get("/api/signals").json()[0]["payload_json"]
+
+    OutboxEntry.objects.update(state="SENT", transport="dry_run")
+
+    assert viewer.get("/api/signals").json()[0]["payload_json"]["transport"] == "dry_run"
 
 
 def test_single_leg_names_its_option(viewer: Client) -> None:

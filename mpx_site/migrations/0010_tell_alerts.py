@@ -49,7 +49,7 @@ def remove(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("mpx_site", "0100_preferences"),
+        ("mpx_site", "0009_preferences"),
         ("alerts", "0004_voices"),
         ("execution", "0003_roles"),
         ("auth", "0012_alter_user_first_name_max_length"),

@@ -53,7 +53,7 @@ def take_back(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("mpx_site", "0101_tell_alerts"),
+        ("mpx_site", "0010_tell_alerts"),
         ("execution", "0003_roles"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("contenttypes", "0002_remove_content_type_name"),
