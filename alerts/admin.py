@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from alerts import delivery
 from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
 from alerts.voice_admin import VoiceAdmin as VoiceAdmin  # registers itself
 
@@ -133,7 +134,7 @@ class OutboxEntryAdmin(_OutboxAdmin):
         "state",
         "payload",
         "due_at",
-        "locked_until",
+        "transport",
         "attempts",
         "reason",
         "sent_at",
@@ -159,9 +160,8 @@ class OutboxEntryAdmin(_OutboxAdmin):
 
     @admin.action(description="Send failed alerts again", permissions=["change"])
     def send_again(self, request: HttpRequest, entries: QuerySet[OutboxEntry]) -> None:
-        moved = entries.filter(state=OutboxEntry.State.FAILED).update(
-            state=OutboxEntry.State.PENDING, due_at=timezone.now(), attempts=0, locked_until=None
-        )
+        who = request.user.get_username()
+        moved = delivery.send_again(entries, by=who, at=timezone.now())
         told = f"{moved} failed alert(s) will be sent again." if moved else "None of them failed."
         self.message_user(request, told, messages.SUCCESS if moved else messages.WARNING)
 

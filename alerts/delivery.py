@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from alerts import journal
 from alerts.models import Manner, OutboxEntry, Silence, Voice
 from alerts.pace import SECOND, Pace
 from alerts.telegram import Later, Line, Message, Never, Outcome, Sent
@@ -217,11 +218,21 @@ def _portal() -> str:
     return str(settings.MPX_PORTAL_URL).rstrip("/")
 
 
-def retry(*, at: datetime) -> int:
-    """Let a voice that was broken try again, and what had failed; return how many rows."""
-    Voice.objects.filter(name=TELEGRAM).update(broken="", broken_at=None, not_before=None)
-    failed = OutboxEntry.objects.filter(state=State.FAILED)
-    return failed.update(state=State.PENDING, due_at=at, reason="tried again")
+@transaction.atomic
+def send_again(rows: QuerySet[OutboxEntry] | None = None, *, by: str, at: datetime) -> int:
+    """Let failed rows wait to be told once more, None: all of them; return how many.
+
+    All of them ends the stop of a voice, too. The audit chain has who did it.
+    """
+    if rows is None:
+        Voice.objects.filter(name=TELEGRAM).update(broken="", broken_at=None, not_before=None)
+    failed = (OutboxEntry.objects if rows is None else rows).filter(state=State.FAILED)
+    keys = list(failed.values_list("key", flat=True)[:MOST_AT_ONCE])
+    moved = failed.update(state=State.PENDING, due_at=at, reason="sent again by hand")
+    if moved or rows is None:
+        told = {"alerts": moved, "first": keys[:1], "all": rows is None}
+        journal.record(kind="alert.sent_again", subject="outbox", actor=by, data=told, at=at)
+    return moved
 
 
 def send_test(text: str, *, at: datetime) -> tuple[str, Outcome | None]:

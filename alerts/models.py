@@ -99,7 +99,6 @@ class OutboxEntry(models.Model):
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     payload = models.JSONField()
     due_at = models.DateTimeField()
-    locked_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     reason = models.CharField(max_length=300, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)

@@ -65,7 +65,7 @@ class VoiceAdmin(_VoiceAdmin):
 
     @admin.action(description="Try again what was stopped or failed", permissions=["change"])
     def try_again(self, request: HttpRequest, voices: QuerySet[Voice]) -> None:
-        moved = delivery.retry(at=timezone.now())
+        moved = delivery.send_again(by=request.user.get_username(), at=timezone.now())
         self.message_user(request, f"On again; {moved} failed alert(s) wait to be sent.")
 
     @admin.action(description="Send a test message now", permissions=["test"])

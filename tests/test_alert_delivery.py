@@ -213,7 +213,7 @@ def test_permanent_refusal_stops_the_voice_and_loses_nothing(telegram, answer, r
     assert states() == ["PENDING"] * 3
     assert reason in voice().broken
 
-    delivery.retry(at=AT + timedelta(minutes=31))
+    delivery.send_again(by="olga", at=AT + timedelta(minutes=31))
     tell(AT + timedelta(minutes=45))
     assert (states(), voice().broken) == (["SENT"] * 3, "")
 
@@ -378,7 +378,7 @@ def test_token_is_in_no_log_row_or_text(telegram, worst_log):
     row = put()
     for seconds in (0, 6, 3600):
         tell(AT + timedelta(seconds=seconds))
-        delivery.retry(at=AT)
+        delivery.send_again(by="olga", at=AT)
     row.refresh_from_db()
     logging.getLogger("other").error("POST %s%s/sendMessage", telegram.url, TOKEN)
 

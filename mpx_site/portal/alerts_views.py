@@ -10,9 +10,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.paginator import Page
-from django.db import transaction
 from django.db.models import Count, Min, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
@@ -21,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from alerts import delivery, journal
+from alerts import delivery
 from alerts.models import OutboxEntry, Silence, Voice
 from alerts.voice_models import TELEGRAM
 from mpx_site.portal import exports, steps
@@ -149,8 +147,9 @@ def alerts(request: HttpRequest) -> HttpResponseBase:
 def send_again(request: HttpRequest) -> HttpResponse:
     """Let one failed alert, or all of them, wait to be told once more."""
     number, at = request.POST.get("number"), timezone.now()
-    chosen = None if number == "all" else row_number(number) or 0
-    moved = again(chosen, by=steps.person(request), at=at)
+    one = OutboxEntry.objects.filter(pk=row_number(number) or 0)
+    who = steps.person(request).get_username()
+    moved = delivery.send_again(None if number == "all" else one, by=who, at=at)
     if moved:
         silent = f" But: {outbox(at=at).silent}" if outbox(at=at).silent else ""
         told = f"{moved} alert{'' if moved == 1 else 's'} will be told again.{silent}"
@@ -158,24 +157,6 @@ def send_again(request: HttpRequest) -> HttpResponse:
     else:
         messages.error(request, "Nothing was changed: only what failed can be sent again.")
     return HttpResponseRedirect(f"{reverse('alerts')}?state=FAILED", status=303)
-
-
-@transaction.atomic
-def again(number: int | None, *, by: User, at: datetime) -> int:
-    """Put a failed alert back among those that wait, None: all of them; return how many.
-
-    All of them wakes a voice that was stopped, too. The audit chain has who did it.
-    """
-    if number is None:
-        moved = delivery.retry(at=at)
-    else:
-        failed = OutboxEntry.objects.filter(pk=number, state=State.FAILED)
-        moved = failed.update(state=State.PENDING, due_at=at, reason="sent again by hand")
-    if moved:
-        told = {"alerts": moved, "number": number}
-        who = by.get_username()
-        journal.record(kind="alert.sent_again", subject="outbox", actor=who, data=told, at=at)
-    return moved
 
 
 # --- what the page says --------------------------------------------------------------
