@@ -349,7 +349,7 @@ def test_lists_and_details_ask_the_database_a_fixed_number_of_times(
         (f"/api/v1/signals/{signals[0].key}", 2),
         ("/api/v1/markets", 2),
         ("/api/v1/markets/m1", 3),
-        ("/api/signals", 1),
+        ("/api/signals", 2),
         ("/api/markets", 2),
         ("/api/markets/m1", 3),
     ):

@@ -394,7 +394,7 @@ def test_lost_signals_are_closed_at_their_last_change(rule):
 def test_queries_for_a_change_stay_few(rule, django_assert_max_num_queries):
     first, second, _, end = life(rule)
 
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(21):
         store.save([first])
     with django_assert_max_num_queries(12):
         store.save([second])

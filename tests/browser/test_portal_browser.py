@@ -587,7 +587,7 @@ def test_log_out_ends_every_open_page(browser: Browser, desk: DeskProcess, sessi
     other = context.new_page()
     other.goto("/")
 
-    page.locator("details.menu summary").click()
+    page.locator("details.menu summary.tool").click()
     page.get_by_role("button", name="Log out").click()
 
     page.wait_for_url("**/login/")
