@@ -191,7 +191,7 @@ def test_home_counts_what_is_open_and_shows_the_best(viewer: Client) -> None:
     assert "Open signals 1 ▲ P1 1 ◆ P2 0 ○ P3 0" in page
     assert "P1 in 24 h 1 by hour" in page
     assert f"{Signal.objects.get().edge_bps:.1f} bps" in page
-    assert "Rules active 1 found in 24 h" in page
+    assert "Rules active 1 signals by hour" in page
 
 
 def test_home_tells_a_newcomer_what_is_best_why_and_what_to_do(operator: Client) -> None:
@@ -207,8 +207,10 @@ def test_home_tells_a_newcomer_what_is_best_why_and_what_to_do(operator: Client)
 
     assert "1. Are the data fresh? ● Yes" in page
     assert "2. What is the best live signal? ▲ P1 Who wins? +$7.48 on $92.52, 808.5 bps ." in page
-    assert "3. Why can it be executed? 3 orders, $92.52 in all Buy 100.00 Yes of Outcome 0" in page
-    assert "That pays $100.00 however it ends (3 ends checked); fees of $2.52" in page
+    assert "3. Why can it be executed? 3 legs, $92.52 in all" in page
+    assert "Buy 100.00 Yes of Outcome 0 at 30¢ + fee = $30.84" in page
+    assert "Fees are $2.52 of it. If all legs fill, that pays $100.00 or more" in page
+    assert "in each of its 3 possible ends" in page
     assert "Prepare an order" in page
     assert f'class="button primary" href="/signals/{signal.key}/execute/"' in str(response.content)
 
@@ -224,7 +226,7 @@ def test_home_calls_nothing_executable_while_the_data_are_stale(operator: Client
 
     assert "1. Are the data fresh? ■ No, stale" in page
     assert "The data are stale: no order passes until they are fresh again." in page
-    assert "their books are fresh" not in page
+    assert "no check stops it" not in page
 
 
 def test_home_says_that_nothing_can_be_executed_and_why(viewer: Client) -> None:

@@ -55,7 +55,7 @@ def _markets_stale(desk: Desk) -> Symptom:
         return Symptom(anchor, title, "stale", "Nothing has been heard from the venue.")
     fresh, every = books_of(desk.pulses[0])
     told = f"{fresh:,} of {every:,} books are fresh; last frame" if every else "Last frame"
-    state = "ok" if desk.data.state == "ok" and fresh * 10 >= every * 9 else "late"
+    state = "ok" if desk.data.state == "ok" and fresh * 2 >= every else "late"
     return Symptom(anchor, title, state if desk.data.trusted else "stale", told, desk.data.at)
 
 
