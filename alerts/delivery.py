@@ -228,7 +228,7 @@ def send_again(rows: QuerySet[OutboxEntry] | None = None, *, by: str, at: dateti
         Voice.objects.filter(name=TELEGRAM).update(broken="", broken_at=None, not_before=None)
     failed = (OutboxEntry.objects if rows is None else rows).filter(state=State.FAILED)
     keys = list(failed.values_list("key", flat=True)[:MOST_AT_ONCE])
-    moved = failed.update(state=State.PENDING, due_at=at, reason="sent again by hand")
+    moved = failed.update(state=State.PENDING, due_at=at, attempts=0, reason="sent again by hand")
     if moved or rows is None:
         told = {"alerts": moved, "first": keys[:1], "all": rows is None}
         journal.record(kind="alert.sent_again", subject="outbox", actor=by, data=told, at=at)
