@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -34,6 +35,14 @@ class PointInline(ReadOnly, _PointInline):
     verbose_name_plural = "changes"
 
 
+class WhyClosed(admin.AllValuesFieldListFilter):
+    """The reasons there are; what is still open has none, and says so."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": choice["display"] or "still open"}
+
+
 @admin.register(Signal)
 class SignalAdmin(ReadOnly, _SignalAdmin):
     list_display = (
@@ -48,7 +57,7 @@ class SignalAdmin(ReadOnly, _SignalAdmin):
         "why",
         "opened_at",
     )
-    list_filter = ("level", "status", "kind", "rule", "verdict", "close_reason")
+    list_filter = ("level", "status", "kind", "rule", "verdict", ("close_reason", WhyClosed))
     search_fields = ("=key", "=event__id")
     search_help_text = "A signal's whole key or an event's id."
     list_select_related = ("event", "rule")

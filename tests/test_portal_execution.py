@@ -336,7 +336,7 @@ def test_second_person_approves_and_it_fills(dana: User, avi: User) -> None:
     assert "approved by avi" in page
     venue.fill()
     page = Visitor(dana).get(f"/intents/{intent.pk}/")
-    assert "filled · A basket that pays is held" in page
+    assert "filled · All that came together is held" in page
     assert page.count("leg filled by system") == 3
     assert "100.00 at 0.3000, fee 0.84000" in page
     assert "When suggested When approved" in page

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 # Per state of an intent: how it looks, its sign, what it means.
 INTENTS = {
-    "SUGGESTED": ("late", "◇", "Waits for a second person until its deadline."),
+    "SUGGESTED": ("late", "◇", "Waits for its approval until its deadline, or until its signal closes."),
     "APPROVED": ("late", "◐", "Approved; its legs are at the paper venue."),
-    "FILLED": ("ok", "●", "A basket that pays is held, or was turned into cash; or a bet is held."),
+    "FILLED": ("ok", "●", "All that came together is held, or was turned into cash at once."),
     "REJECTED": ("off", "✕", "Turned down: by a check, or by a person with a reason."),
     "EXPIRED": ("off", "○", "Nobody decided in time, or its signal closed first."),
     "CANCELLED": ("off", "○", "Taken back before anything was bought."),
