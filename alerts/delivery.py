@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from alerts import journal
 from alerts.models import Manner, OutboxEntry, Silence, Voice
-from alerts.pace import SECOND, Pace
+from alerts.pace import SECOND, Pace, kept
 from alerts.telegram import Later, Line, Message, Never, Outcome, Sent
 from alerts.voice_models import TELEGRAM
 from alerts.words import Words, as_html, as_text, digest, words_of
@@ -56,13 +56,18 @@ def line_now(voice: Voice | None = None) -> Line | None:
 
 def deliver(*, at: datetime, clock: Callable[[], datetime] = timezone.now) -> int:
     """Make one pass; return how many rows it settled. Safe to call at any time, from anywhere."""
-    voice = _turn(at)
+    voice = _turn(at) if _due(at).exists() else None
     if voice is None:
         return 0
     try:
         return _pass(voice, at, clock)
     finally:
         Voice.objects.filter(pk=voice.pk).update(held_until=None)
+
+
+def _due(at: datetime) -> QuerySet[OutboxEntry]:
+    due = OutboxEntry.objects.filter(state=State.PENDING, due_at__lte=at)
+    return due.order_by("due_at", "id")
 
 
 def _turn(at: datetime) -> Voice | None:
@@ -74,8 +79,7 @@ def _turn(at: datetime) -> Voice | None:
 
 
 def _pass(voice: Voice, at: datetime, clock: Callable[[], datetime]) -> int:
-    due = OutboxEntry.objects.filter(state=State.PENDING, due_at__lte=at).order_by("due_at", "id")
-    rows, held = _told_and_held(due[:MOST_AT_ONCE], at)
+    rows, held = _told_and_held(_due(at)[:MOST_AT_ONCE], at)
     if not rows:
         return held
     line = line_now(voice)
@@ -147,7 +151,8 @@ def _batches(rows: Sequence[OutboxEntry], voice: Voice, at: datetime) -> list[Ba
         return Batch(tuple(of), told)
 
     spoken = [words_of(row.kind, row.payload) for row in rows]
-    if len(rows) <= SINGLES and len(rows) <= voice.budget - len(voice.sent):
+    left = voice.budget - len(kept(voice.sent, at=at.timestamp()))
+    if len(rows) <= min(SINGLES, left):
         return [batch([row], words) for row, words in zip(rows, spoken, strict=True)]
     why = BUDGET_SPENT if any(row.reason == BUDGET_SPENT for row in rows) else ""
     return [batch(rows, digest(spoken, held_back=why))]
