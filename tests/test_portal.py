@@ -33,6 +33,7 @@ TYPED = str.maketrans({"\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": "x"})
 PUBLIC = {"login"}
 LOGIN_QUERIES = 2  # session and user
 BAR_QUERIES = 4  # the kill switch, in a savepoint of its own, and how much waits for approval
+ROLE_QUERIES = 2  # the permissions of a person and of their groups: the menu shows no more
 
 
 @pytest.fixture

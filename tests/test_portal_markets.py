@@ -20,7 +20,7 @@ from markets.relation_models import MarketText, SynonymGroup, SynonymGroupMember
 from mpx_site.portal.history import touch_chart
 from tests import portal_cast as cast
 from tests.portal_cast import START
-from tests.test_portal import BAR_QUERIES, HOSTILE, LOGIN_QUERIES, text_of
+from tests.test_portal import BAR_QUERIES, HOSTILE, LOGIN_QUERIES, ROLE_QUERIES, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -152,7 +152,7 @@ def test_list_takes_the_same_queries_for_many_rows(
     """Heartbeats, count, rows, their outcomes, what the events add up to, and saved views."""
     listed(*[0.03] * 25)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 6):
+    with django_assert_num_queries(LOGIN_QUERIES + ROLE_QUERIES + BAR_QUERIES + 6):
         viewer.get("/markets/?size=20")
 
 
@@ -283,5 +283,5 @@ def test_market_page_takes_few_queries_whatever_it_shows(
     """As before, and: gaps, the live book and the venue's words."""
     market, *_ = listed(*[0.03] * 25)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + 15):
+    with django_assert_num_queries(LOGIN_QUERIES + ROLE_QUERIES + BAR_QUERIES + 15):
         viewer.get(f"/markets/{market.pk}/")

@@ -22,10 +22,9 @@ from signals.models import Signal, SignalPoint, SignalStep
 from tests import portal_cast as cast
 from tests.desk_cast import NOW, approver, basket, person, prepare, show, suggested, trader
 from tests.portal_cast import START
-from tests.test_portal import BAR_QUERIES, LOGIN_QUERIES, rows_of, text_of
+from tests.test_portal import BAR_QUERIES, LOGIN_QUERIES, ROLE_QUERIES, rows_of, text_of
 
 pytestmark = pytest.mark.django_db
-ROLE_QUERIES = 2  # the permissions of a person and of their groups
 VIEWS_QUERIES = 1  # saved views
 Act = SignalStep.Act
 HOSTILE = (
@@ -422,7 +421,7 @@ def test_opportunities_take_the_same_queries_for_many(
     """Rules of the filter, counts, rules of the counts, dots, saved views, heartbeats."""
     closed(12)
 
-    with django_assert_num_queries(LOGIN_QUERIES + BAR_QUERIES + VIEWS_QUERIES + 5):
+    with django_assert_num_queries(LOGIN_QUERIES + ROLE_QUERIES + BAR_QUERIES + VIEWS_QUERIES + 5):
         dana.get("/opportunities/")
 
 

@@ -337,8 +337,8 @@ def test_nothing_moves_under_the_pointer(page: Page, desk: DeskProcess) -> None:
 def test_scrolled_list_tells_what_is_new_and_leads_up_to_it(page: Page, desk: DeskProcess) -> None:
     page.set_viewport_size({"width": 1440, "height": 300})
     open_home(page)
-    page.mouse.wheel(0, 600)
-    page.wait_for_function("scrollY > 300")
+    page.mouse.wheel(0, 1_000)
+    page.wait_for_function("document.getElementById('stream').getBoundingClientRect().top < -60")
     before = first_keys(page, 10)
 
     desk.tell("open scrolled1")
