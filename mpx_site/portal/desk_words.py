@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Per state of an intent: how it looks, its sign, what it means.
 INTENTS = {
-    "SUGGESTED": ("late", "◇", "Waits for its approval until its deadline, or until its signal closes."),
+    "SUGGESTED": ("late", "◇", "Waits for its approval until its deadline or its signal's end."),
     "APPROVED": ("late", "◐", "Approved; its legs are at the paper venue."),
     "FILLED": ("ok", "●", "All that came together is held, or was turned into cash at once."),
     "REJECTED": ("off", "✕", "Turned down: by a check, or by a person with a reason."),
