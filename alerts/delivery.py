@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
 from alerts import journal
@@ -26,6 +26,8 @@ from alerts.words import Words, as_html, as_text, digest, words_of
 
 log = logging.getLogger(__name__)
 
+TAKES = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
+LONG = timedelta(minutes=2)  # what waits for longer than this, nobody sends
 LEASE = timedelta(seconds=60)  # longer than a pass can take: three messages of ten seconds
 SINGLES = 3  # that many are told one by one, more of them together
 MOST_AT_ONCE = 1_000
@@ -39,6 +41,14 @@ State = OutboxEntry.State
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many alerts wait, and since when the first of them does; None while none waits."""
+
+    count: int
+    first: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One message and the rows that it tells."""
 
@@ -46,12 +56,23 @@ class Batch:
     message: Message
 
 
+def lacking() -> list[str]:
+    """Return the settings that Telegram takes and that are empty."""
+    return [key for key in TAKES if not getattr(settings, key)]
+
+
 def line_now(voice: Voice | None = None) -> Line | None:
     """Return where Telegram messages go; None where none is configured: a dry run."""
-    token, chat = settings.TELEGRAM_BOT_TOKEN, settings.TELEGRAM_CHAT_ID
-    if not (settings.TELEGRAM_ENABLED and token and chat):
+    if not settings.TELEGRAM_ENABLED or lacking():
         return None
-    return Line(token, (voice.chat if voice else "") or chat, settings.TELEGRAM_API_URL)
+    chat = (voice.chat if voice else "") or settings.TELEGRAM_CHAT_ID
+    return Line(settings.TELEGRAM_BOT_TOKEN, chat, settings.TELEGRAM_API_URL)
+
+
+def backlog() -> Backlog:
+    waiting = OutboxEntry.objects.filter(state=State.PENDING)
+    found = waiting.aggregate(count=Count("id"), first=Min("created_at"))
+    return Backlog(found["count"], found["first"])
 
 
 def deliver(*, at: datetime, clock: Callable[[], datetime] = timezone.now) -> int:
@@ -147,8 +168,7 @@ def _batches(rows: Sequence[OutboxEntry], voice: Voice, at: datetime) -> list[Ba
     def batch(of: Sequence[OutboxEntry], words: Words) -> Batch:
         loud = any(row.kind.startswith(ALWAYS_TOLD) for row in of)
         still = not loud and (quiet or all(row.kind in silent for row in of))
-        told = Message(as_html(words, portal=_portal()), as_text(words, portal=_portal()), still)
-        return Batch(tuple(of), told)
+        return Batch(tuple(of), _message(words, silent=still))
 
     spoken = [words_of(row.kind, row.payload) for row in rows]
     left = voice.budget - len(kept(voice.sent, at=at.timestamp()))
@@ -156,6 +176,10 @@ def _batches(rows: Sequence[OutboxEntry], voice: Voice, at: datetime) -> list[Ba
         return [batch([row], words) for row, words in zip(rows, spoken, strict=True)]
     why = BUDGET_SPENT if any(row.reason == BUDGET_SPENT for row in rows) else ""
     return [batch(rows, digest(spoken, held_back=why))]
+
+
+def _message(words: Words, *, silent: bool = False) -> Message:
+    return Message(as_html(words, portal=_portal()), as_text(words, portal=_portal()), silent)
 
 
 def _settle(
@@ -248,7 +272,7 @@ def send_test(text: str, *, at: datetime) -> tuple[str, Outcome | None]:
     if line is None:
         log.info("alert.dry_run key=test text=%r", as_text(words, portal=_portal()))
         return DRY_RUN, None
-    message = Message(as_html(words, portal=_portal()), as_text(words, portal=_portal()))
+    message = _message(words)
     (outcome,) = line.send([message], apart=0)
     _settle_one(voice, Batch((), message), outcome, at)
     return TELEGRAM, outcome

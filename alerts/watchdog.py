@@ -30,9 +30,10 @@ def watch(*, at: datetime, since: datetime = BEGAN) -> list[Trouble]:
     desk that was switched off over night wakes up without an alert.
     """
     changed = []
+    troubles = {each.component: each for each in Trouble.objects.filter(ended_at=None)}
     for beat in Heartbeat.objects.filter(pk__in=LIMITS):
         silent = at - max(beat.at, since) > LIMITS[beat.component]
-        trouble = Trouble.objects.filter(component=beat.component, ended_at=None).first()
+        trouble = troubles.get(beat.component)
         if silent and trouble is None:
             changed += _begin(beat, at)
         elif trouble is not None and beat.at > trouble.since and not silent:

@@ -66,11 +66,7 @@ def standing(*, at: datetime) -> Standing:
 
 def _limits(exposures: tuple[Exposure, ...], at: datetime) -> tuple[LimitNow, ...]:
     bounds, policy = limits.bounds(), Policy.objects.get(pk=THE_ROW)
-    used = {
-        "concurrent_orders": Decimal(OrderIntent.objects.open().count()),
-        "daily_notional": OrderIntent.objects.approved_on(at).notional(),
-        "event_exposure": max((each.held for each in exposures), default=Decimal(0)),
-    }
+    used = used_up(exposures, at=at)
     return tuple(
         LimitNow(
             name=name,
@@ -84,6 +80,15 @@ def _limits(exposures: tuple[Exposure, ...], at: datetime) -> tuple[LimitNow, ..
         )
         for name, limit in limits.LIMITS.items()
     )
+
+
+def used_up(exposures: tuple[Exposure, ...], *, at: datetime) -> dict[str, Decimal]:
+    """Return what is used of each limit that orders use up, by its name."""
+    return {
+        "concurrent_orders": Decimal(OrderIntent.objects.open().count()),
+        "daily_notional": OrderIntent.objects.approved_on(at).notional(),
+        "event_exposure": max((each.held for each in exposures), default=Decimal(0)),
+    }
 
 
 def _own(value: Decimal | int | None) -> Decimal | None:

@@ -22,6 +22,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from alerts import journal
+from alerts.delivery import lacking
 from alerts.models import AuditEntry, Heartbeat
 from execution.invariants import invariants
 from markets import watch
@@ -131,11 +132,7 @@ def _others_can_read(path: Path) -> bool:
 
 
 def telegram() -> Seen:
-    given = {
-        "TELEGRAM_BOT_TOKEN": settings.TELEGRAM_BOT_TOKEN,
-        "TELEGRAM_CHAT_ID": settings.TELEGRAM_CHAT_ID,
-    }
-    missing = [key for key, value in given.items() if not value]
+    missing = lacking()
     if not settings.TELEGRAM_ENABLED:
         return ok("off: alerts are only written down")
     if missing:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from alerts.models import Heartbeat, OutboxEntry, Voice
+from alerts.delivery import backlog
+from alerts.models import Heartbeat, Voice
 from execution.standing import standing
 from markets.models import Gap, Quarantine
 from risk.models import Breaker
@@ -40,10 +41,9 @@ def heartbeat_ages(at: datetime) -> Metric:
 
 def outbox(at: datetime) -> Iterator[Metric]:
     """Return how many alerts wait, and for how long the first of those that are due has."""
-    waiting = OutboxEntry.objects.filter(state=OutboxEntry.State.PENDING)
-    found = waiting.aggregate(count=Count("id"), first=Min("created_at"))
-    age = (at - found["first"]).total_seconds() if found["first"] else 0.0
-    yield GaugeMetricFamily("mpx_outbox_pending", "Alerts that wait.", found["count"])
+    waiting = backlog()
+    age = (at - waiting.first).total_seconds() if waiting.first else 0.0
+    yield GaugeMetricFamily("mpx_outbox_pending", "Alerts that wait.", waiting.count)
     yield GaugeMetricFamily("mpx_outbox_oldest_seconds", "Since the first was written.", age)
     broken = Voice.objects.exclude(broken="").count()
     yield GaugeMetricFamily("mpx_voice_broken", "Voices that need somebody to act.", broken)

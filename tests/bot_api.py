@@ -6,10 +6,13 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
+
+import pytest
 
 TOKEN = "123456789:AAcanary-canary-canary-canary-canary1"
 CHAT = "-1001234567890"
@@ -28,6 +31,16 @@ class Answer:
 
 
 OK = Answer()
+
+
+@pytest.fixture
+def telegram(settings: Any) -> Iterator[BotApi]:
+    """Settings of a desk that tells by Telegram, and the API that it talks to."""
+    settings.TELEGRAM_ENABLED = True
+    settings.TELEGRAM_BOT_TOKEN, settings.TELEGRAM_CHAT_ID = TOKEN, CHAT
+    with BotApi() as api:
+        settings.TELEGRAM_API_URL = api.url
+        yield api
 
 
 class BotApi:

@@ -13,21 +13,15 @@ from django.contrib.auth.models import User
 from alerts import delivery, journal
 from alerts.models import Manner, OutboxEntry, Silence, Voice
 from mpx_site.logs import Masked
-from tests.bot_api import CHAT, TOKEN, Answer, BotApi
+from tests import bot_api
+from tests.bot_api import CHAT, TOKEN, Answer
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 State = OutboxEntry.State
 
 
-@pytest.fixture
-def telegram(settings):
-    """Settings of a desk that tells by Telegram, and the API that it talks to."""
-    settings.TELEGRAM_ENABLED = True
-    settings.TELEGRAM_BOT_TOKEN, settings.TELEGRAM_CHAT_ID = TOKEN, CHAT
-    with BotApi() as api:
-        settings.TELEGRAM_API_URL = api.url
-        yield api
+telegram = bot_api.telegram
 
 
 def put(number: int = 1, *, kind: str = "signal.p1", at: datetime = AT, **changed) -> OutboxEntry:

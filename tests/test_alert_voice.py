@@ -14,20 +14,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from alerts.models import AuditEntry, OutboxEntry, Silence, Voice
-from tests.bot_api import CHAT, TOKEN, Answer, BotApi
+from tests import bot_api
+from tests.bot_api import CHAT, TOKEN, Answer
 from tests.test_alert_delivery import put
 
 pytestmark = pytest.mark.django_db
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture
-def telegram(settings):
-    settings.TELEGRAM_ENABLED = True
-    settings.TELEGRAM_BOT_TOKEN, settings.TELEGRAM_CHAT_ID = TOKEN, CHAT
-    with BotApi() as api:
-        settings.TELEGRAM_API_URL = api.url
-        yield api
+telegram = bot_api.telegram
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ from mpx_site.portal.subjects import Place, place_of
 SEE_OUTBOX, SEND_AGAIN = "alerts.view_outboxentry", "alerts.change_outboxentry"
 SEE_WHY = "The outbox is shown to analyst, trader, approver or admin."
 SEND_WHY = "Alerts are sent again by trader, approver or admin."
-LONG = timedelta(minutes=2)  # what is due for longer than this, nobody sends
 
 State = OutboxEntry.State
 STATES: Mapping[str, tuple[str, str, str]] = {
@@ -151,8 +150,9 @@ def send_again(request: HttpRequest) -> HttpResponse:
     who = steps.person(request).get_username()
     moved = delivery.send_again(None if number == "all" else one, by=who, at=at)
     if moved:
-        silent = f" But: {outbox(at=at).silent}" if outbox(at=at).silent else ""
-        told = f"{moved} alert{'' if moved == 1 else 's'} will be told again.{silent}"
+        silent = outbox(at=at).silent
+        told = f"{moved} alert{'' if moved == 1 else 's'} will be told again."
+        told += f" But: {silent}" if silent else ""
         messages.success(request, told)
     else:
         messages.error(request, "Nothing was changed: only what failed can be sent again.")
@@ -172,7 +172,7 @@ def outbox(*, at: datetime) -> Outbox:
     sent = OutboxEntry.objects.filter(state=State.SENT).exclude(transport=delivery.DRY_RUN)
     last = sent.order_by("-id").values_list("sent_at", flat=True).first()
     silent = _silent()
-    if not silent and told["oldest"] is not None and at - told["oldest"] > LONG:
+    if not silent and told["oldest"] is not None and at - told["oldest"] > delivery.LONG:
         silent = "Telegram is on, but what is due is not being sent: see whether the worker runs."
     return Outbox(counts, told["written"], told["oldest"], last, silent)
 
@@ -186,14 +186,9 @@ def _silent() -> str:
 
 
 def _lacking() -> str:
-    given = {
-        "TELEGRAM_BOT_TOKEN": settings.TELEGRAM_BOT_TOKEN,
-        "TELEGRAM_CHAT_ID": settings.TELEGRAM_CHAT_ID,
-    }
-    missing = " and ".join(key for key, value in given.items() if not value)
     if not settings.TELEGRAM_ENABLED:
         return "Telegram is off (TELEGRAM_ENABLED)"
-    return f"Telegram is on, but without {missing}"
+    return f"Telegram is on, but without {' and '.join(delivery.lacking())}"
 
 
 def _line(entry: OutboxEntry) -> Line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -12,11 +14,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from markets.relation_models import Relation, SynonymGroup
-from markets.relations import PERMISSION, AlreadyDecided, ReasonMissing
+from markets.relations import PERMISSION
 from mpx_site.portal import exports, groups, groups_relations, steps
 from mpx_site.portal.filters import AskedGroups, AskedRelations
 
 NO_GROUP, NO_RELATION = "There is no group of this number.", "There is no relation of this number."
+MISSING: dict[object, str] = {SynonymGroup: NO_GROUP, Relation: NO_RELATION}
 NO_ACT = "There is no such decision."
 MAY_NOT = "Deciding relations takes the right to decide them."
 
@@ -49,18 +52,28 @@ def group(request: HttpRequest, number: int) -> HttpResponse:
 @steps.for_permission(PERMISSION, MAY_NOT)
 def group_decide(request: HttpRequest, number: int) -> HttpResponse:
     """Approve a group with the markets that are ticked, or reject it with a reason."""
-    by, at = steps.person(request), timezone.now()
+    _decided(request, groups.decide, number, SynonymGroup)
+    return HttpResponseRedirect(reverse("group", args=[number]))
+
+
+def _decided(
+    request: HttpRequest,
+    decide: Callable[..., str],
+    number: int,
+    model: type[SynonymGroup] | type[Relation],
+) -> None:
+    """Do what a person decided and tell it; what is refused leaves all as it is and says why."""
+    by, act = steps.person(request), request.POST.get("act", "")
     try:
-        told = groups.decide(number, request.POST.get("act", ""), by=by, at=at, sent=request.POST)
-    except SynonymGroup.DoesNotExist:
-        raise Http404(NO_GROUP) from None
+        told = decide(number, act, by=by, at=timezone.now(), sent=request.POST)
+    except model.DoesNotExist:
+        raise Http404(MISSING[model]) from None
     except KeyError:
         raise PermissionDenied(NO_ACT) from None
-    except (AlreadyDecided, ReasonMissing) as refusal:
+    except groups_relations.Refusal as refusal:
         messages.error(request, f"Nothing was decided. {refusal}")
     else:
         messages.success(request, told)
-    return HttpResponseRedirect(reverse("group", args=[number]))
 
 
 @require_safe
@@ -92,19 +105,5 @@ def relation(request: HttpRequest, number: int) -> HttpResponse:
 @never_cache
 @steps.for_permission(PERMISSION, MAY_NOT)
 def decide(request: HttpRequest, number: int) -> HttpResponse:
-    """Decide a relation; what is refused leaves it as it is and says why."""
-    by, at = steps.person(request), timezone.now()
-    here = HttpResponseRedirect(reverse("relation", args=[number]))
-    try:
-        told = groups_relations.decide(
-            number, request.POST.get("act", ""), by=by, at=at, sent=request.POST
-        )
-    except Relation.DoesNotExist:
-        raise Http404(NO_RELATION) from None
-    except KeyError:
-        raise PermissionDenied(NO_ACT) from None
-    except groups_relations.Refusal as refusal:
-        messages.error(request, f"Nothing was decided. {refusal}")
-        return here
-    messages.success(request, told)
-    return here
+    _decided(request, groups_relations.decide, number, Relation)
+    return HttpResponseRedirect(reverse("relation", args=[number]))

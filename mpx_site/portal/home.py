@@ -12,6 +12,7 @@ from django.http import QueryDict
 
 from execution import positions
 from execution.models import OrderIntent
+from execution.standing import used_up
 from markets.models import Market
 from mpx_site.portal import desk as desks
 from mpx_site.portal import pages
@@ -24,7 +25,8 @@ from risk import limits
 from risk.locking import NoPolicy
 from signals.models import Signal
 
-ZERO = Decimal(0)
+# The limits that orders use up, in the order of the page, and whether they count USD.
+SHOWN = (("daily_notional", True), ("concurrent_orders", False), ("event_exposure", True))
 PER_CENT = Decimal(100)
 BAR = 600  # units that a full bar is wide
 NEAR = Decimal("0.9")
@@ -105,15 +107,10 @@ def limit_use(*, at: datetime) -> tuple[LimitUse, ...]:
         bounds = limits.bounds()
     except NoPolicy:
         return ()
-    most = max((each.held for each in positions.open_exposures()), default=ZERO)
-    used = (
-        ("daily_notional", OrderIntent.objects.approved_on(at).notional(), True),
-        ("concurrent_orders", Decimal(OrderIntent.objects.open().count()), False),
-        ("event_exposure", most, True),
-    )
+    used = used_up(positions.open_exposures(), at=at)
     return tuple(
-        LimitUse(name, limits.label_of(name), amount, Decimal(getattr(bounds, name)), money)
-        for name, amount, money in used
+        LimitUse(name, limits.label_of(name), used[name], Decimal(getattr(bounds, name)), money)
+        for name, money in SHOWN
     )
 
 
