@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import test_portal_browser as portal
 from tests.browser.test_portal_browser import SHOTS, DeskProcess, Watched
-from tests.portal_cast import PASSWORD
 
 pytestmark = portal.pytestmark
 browser = portal.browser
@@ -44,20 +43,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrdersDesk]:
 @pytest.fixture(scope="module")
 def sessions(browser: Browser, desk: OrdersDesk) -> dict[str, Any]:
     """Log each person in through the page, once."""
-    return {name: _session(browser, desk, name) for name in ("dana", "avi", "bo")}
-
-
-def _session(browser: Browser, desk: OrdersDesk, name: str) -> Any:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{desk.address}/login/")
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(f"{desk.address}/")
-    state = context.storage_state()
-    context.close()
-    return state
+    return {name: portal.logged_in(browser, desk, name) for name in ("dana", "avi", "bo")}
 
 
 class People:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.urls import URLPattern
 from playwright.sync_api import Browser, expect
 
 from mpx_site.portal.urls import urlpatterns
 from tests.browser import test_portal_browser as portal
-from tests.browser.test_desk_browser import _session
 from tests.browser.test_portal_browser import OVERLAPS, SHOTS, DeskProcess, Watched
 
 pytestmark = [*portal.pytestmark, pytest.mark.timeout(1_800)]
@@ -94,7 +92,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeDesk]:
 
 @pytest.fixture(scope="module")
 def sessions(browser: Browser, desk: WholeDesk) -> dict[str, Any]:
-    return {name: _session(browser, desk, name) for name in PEOPLE}
+    return {name: portal.logged_in(browser, desk, name) for name in PEOPLE}
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,8 @@ def test_every_page_of_the_portal_is_walked():
 def test_no_page_complains_or_is_cut_off(
     browser: Browser, desk: WholeDesk, sessions: dict[str, Any], walk: Walk
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=sessions[walk.who],
-        viewport={"width": walk.width, "height": 900},
-        color_scheme=walk.theme,  # type: ignore[arg-type]
-    )
+    state = sessions[walk.who]
+    context = portal.window(browser, desk, state, width=walk.width, theme=walk.theme)
     watched = Watched(context)
     found: list[str] = []
     pages = {**PAGES, **MORE, **(ADMIN if walk.who == "olga" else {})}
@@ -166,14 +160,7 @@ def _look(watched: Watched, name: str, address: str, walk: Walk) -> Iterator[str
     if not name.startswith("admin-"):  # the admin's own lists scroll inside themselves
         yield from (f"{name}: {both} overlap" for both in page.evaluate(OVERLAPS))
     if walk.axe:
-        yield from (f"{name}: {told}" for told in _axe(watched))
-
-
-def _axe(watched: Watched) -> Iterator[str]:
-    for bad in Axe().run(watched.page).response["violations"]:
-        if bad["impact"] in ("serious", "critical"):
-            where = [node["target"] for node in bad["nodes"][:3]]
-            yield f"{bad['id']} ({bad['impact']}): {bad['help']} at {where}"
+        yield from (f"{name}: {told}" for told in portal.serious(page))
 
 
 def _told(watched: Watched, name: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
+from tests.browser import test_portal_browser as portal
 from tests.browser.test_portal_browser import (
     SHOTS,
     THEMES,
@@ -45,12 +46,7 @@ def test_pages_fit_and_do_not_complain(
     width: int,
     theme: Any,
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=session,
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-    )
+    context = portal.window(browser, desk, session, width=width, theme=theme)
     watched = Watched(context)
     for address in PAGES:
         watched.page.goto(address)

@@ -51,12 +51,7 @@ def shot(page: Page, name: str) -> None:
 def test_every_page_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=session,
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-    )
+    context = portal.window(browser, desk, session, width=width, theme=theme)
     watched = Watched(context)
     page = watched.page
     for name, address in PAGES.items():

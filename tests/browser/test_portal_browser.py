@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from playwright.sync_api import (
     Browser,
@@ -113,17 +114,43 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def session(browser: Browser, desk: DeskProcess) -> Any:
-    """Log in through the page, once."""
+    return logged_in(browser, desk, "operator")
+
+
+def logged_in(browser: Browser, desk: DeskProcess, name: str) -> Any:
+    """Log a person in through the page, once; return what a context takes to go on as them."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"{desk.address}/login/?next=/signals/")
-    page.get_by_label("User name").fill("operator")
+    page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url(f"{desk.address}/signals/")
     state = context.storage_state()
     context.close()
     return state
+
+
+def window(
+    browser: Browser, desk: DeskProcess, state: Any, *, width: int, theme: Any
+) -> BrowserContext:
+    """Open a window of somebody who is logged in, in one size and theme."""
+    return browser.new_context(
+        base_url=desk.address,
+        storage_state=state,
+        viewport={"width": width, "height": 900},
+        color_scheme=theme,
+    )
+
+
+def serious(page: Page) -> list[str]:
+    """Return what keeps people from using a page, as axe sees it."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{bad['id']}: {bad['help']} at {[node['target'] for node in bad['nodes'][:3]]}"
+        for bad in found
+        if bad["impact"] in ("serious", "critical")
+    ]
 
 
 class Watched:
@@ -233,12 +260,7 @@ OVERLAPS = """() => {
 def test_every_page_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=session,
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-    )
+    context = window(browser, desk, session, width=width, theme=theme)
     watched = Watched(context)
     page = watched.page
     for name, address in PAGES.items():

@@ -48,12 +48,7 @@ def waiting(browser: Browser, desk: DeskProcess, session: Any) -> Iterator[None]
 def test_the_inbox_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=session,
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-    )
+    context = portal.window(browser, desk, session, width=width, theme=theme)
     watched = Watched(context)
 
     for number in (1, 2):

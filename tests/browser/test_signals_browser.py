@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import test_portal_browser as portal
@@ -17,8 +16,9 @@ from tests.browser.test_portal_browser import (
     WIDTHS,
     DeskProcess,
     Watched,
+    logged_in,
+    serious,
 )
-from tests.portal_cast import PASSWORD
 
 pytestmark = portal.pytestmark
 browser = portal.browser
@@ -40,16 +40,6 @@ AXE_AT = ((1440, "light"), (360, "dark"))
 OPEN_ALL = "document.querySelectorAll('main details').forEach((it) => { it.open = true; })"
 
 
-def serious(page: Page) -> list[str]:
-    """Return what keeps people from using a page, as axe sees it."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{bad['id']}: {bad['help']} at {[node['target'] for node in bad['nodes'][:3]]}"
-        for bad in found
-        if bad["impact"] in ("serious", "critical")
-    ]
-
-
 class SignalsDesk(DeskProcess):
     desk = "signals_desk"
 
@@ -59,19 +49,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignalsDesk]:
     process = SignalsDesk(tmp_path_factory.mktemp("signals"))
     yield process
     process.stop()
-
-
-def logged_in(browser: Browser, desk: SignalsDesk, name: str) -> Any:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{desk.address}/login/?next=/signals/")
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(f"{desk.address}/signals/")
-    state = context.storage_state()
-    context.close()
-    return state
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +73,7 @@ def page(browser: Browser, desk: SignalsDesk, dana: Any) -> Iterator[Page]:
 def test_pages_are_clean_in_every_size_and_theme(
     browser: Browser, desk: SignalsDesk, dana: Any, width: int, theme: Any
 ) -> None:
-    context = browser.new_context(
-        base_url=desk.address,
-        storage_state=dana,
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-    )
+    context = portal.window(browser, desk, dana, width=width, theme=theme)
     watched = Watched(context)
     for name, address in PAGES.items():
         watched.page.goto(address)
