@@ -44,7 +44,7 @@ MB = 1 << 20
 def run(*, clients: int) -> dict[str, object]:
     """Return the result object of `bench feed`."""
     with tempfile.TemporaryDirectory() as home, daphne(Path(home), clients) as server:
-        return asyncio.run(_measured(server, clients))
+        return asyncio.run(_run(server, clients))
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,14 @@ class Daphne:
     pid: int
     sessions: list[str]
 
+    @property
+    def tick(self) -> float:
+        """The least time that the kernel books on a process, in seconds."""
+        return 1 / os.sysconf("SC_CLK_TCK")
+
     def cpu_seconds(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(fields[11]) + int(fields[12])) * self.tick
 
     def memory(self) -> int:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -148,8 +153,15 @@ class Crowd:
 FEED, GROUP, CONTROL = "/ws/v1/feed", "/bench/group", "/bench/control"
 
 
-async def _measured(server: Daphne, clients: int) -> dict[str, object]:
+async def _run(server: Daphne, clients: int) -> dict[str, object]:
     control = await _connected(server, CONTROL, clients)
+    try:
+        return await _measured(server, control, clients)
+    finally:
+        await _cut(control)
+
+
+async def _measured(server: Daphne, control: ClientConnection, clients: int) -> dict[str, object]:
     group, _ = await _told(server, control, GROUP, clients, do="group", number=GROUP_MESSAGES,
                            pause=GROUP_PAUSE)  # fmt: skip
     single, crowd = await _told(
@@ -159,7 +171,6 @@ async def _measured(server: Daphne, clients: int) -> dict[str, object]:
         server, control, FEED, clients, do="feed", number=BURST, pause=1.0, together=200
     )
     grown, let_go = await _stuck(server, control, clients)
-    await _cut(control)
     delays = sorted(crowd.delays)
     return {
         "bench": "feed",
@@ -184,17 +195,19 @@ async def _told(
 ) -> tuple[float, Crowd]:
     """Return deliveries per CPU second of the server while a crowd is told something."""
     crowd = Crowd(server, path)
-    await crowd.gather(clients)
-    await asyncio.sleep(1)
     expected = clients * int(str(asked["number"]))
-    before = server.cpu_seconds()
-    await control.send(json.dumps(asked | {"size": SIZE}))
-    await control.recv()
-    await crowd.until(expected)
-    used = server.cpu_seconds() - before
-    await control.send('{"do":"count"}')
-    crowd.writes = int(await control.recv())
-    await crowd.part()
+    try:
+        await crowd.gather(clients)
+        await asyncio.sleep(1)
+        before = server.cpu_seconds()
+        await control.send(json.dumps(asked | {"size": SIZE}))
+        await control.recv()
+        await crowd.until(expected)
+        used = max(server.cpu_seconds() - before, server.tick)  # booked in whole ticks
+        await control.send('{"do":"count"}')
+        crowd.writes = int(await control.recv())
+    finally:
+        await crowd.part()
     return expected / used, crowd
 
 
