@@ -347,8 +347,7 @@ def hostile(browser: Browser, desk: OrdersDesk, sessions: dict[str, Any]) -> int
     return number
 
 
-@pytest.mark.parametrize("width", portal.WIDTHS)
-@pytest.mark.parametrize("theme", portal.THEMES)
+@pytest.mark.parametrize(("width", "theme"), portal.WINDOWS)
 def test_every_page_is_clean_in_every_size_and_theme(
     people: People, hostile: int, width: int, theme: Any
 ) -> None:

@@ -6,7 +6,6 @@ goes in a wide light and a narrow dark window, and a viewer once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ from tests.browser.test_portal_browser import OVERLAPS, SHOTS, DeskProcess, Watc
 
 pytestmark = [*portal.pytestmark, pytest.mark.timeout(1_800)]
 browser = portal.browser
-FULL = os.environ.get("MPX_WALK") == "full"
 PEOPLE = ("vic", "dana", "avi", "olga")
 
 # Every address of the portal that is a page, by its name; what takes a key is given one.
@@ -109,12 +107,9 @@ class Walk:
 
 
 def walks() -> list[Walk]:
-    if FULL:
+    if portal.FULL:
         return [
-            Walk(who, width, theme, axe=True)
-            for who in PEOPLE
-            for width in portal.WIDTHS
-            for theme in portal.THEMES
+            Walk(who, width, theme, axe=True) for who in PEOPLE for width, theme in portal.WINDOWS
         ]
     return [
         Walk("dana", 1440, "light", axe=True),

@@ -12,8 +12,6 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from tests.browser import test_portal_browser as portal
 from tests.browser.test_portal_browser import (
     SHOTS,
-    THEMES,
-    WIDTHS,
     DeskProcess,
     Watched,
     browser,  # noqa: F401 (a fixture)
@@ -37,8 +35,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketsDesk]:
     process.stop()
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), portal.WINDOWS)
 def test_pages_fit_and_do_not_complain(
     browser: Browser,  # noqa: F811
     desk: MarketsDesk,

@@ -46,8 +46,7 @@ def shot(page: Page, name: str) -> None:
         page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize("width", portal.WIDTHS)
-@pytest.mark.parametrize("theme", portal.THEMES)
+@pytest.mark.parametrize(("width", "theme"), portal.WINDOWS)
 def test_every_page_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:

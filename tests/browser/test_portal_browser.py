@@ -30,8 +30,11 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = os.environ.get("MPX_SHOTS")  # a folder for screenshots, when somebody wants to look
 SERVE = "import django; django.setup(); from tests.browser import {desk} as d; d.serve({port})"
+FULL = os.environ.get("MPX_WALK") == "full"
 WIDTHS = (1440, 360)
 THEMES = ("light", "dark")
+# What a page is looked at in: both sizes and both themes; each size in each theme only when asked.
+WINDOWS = [(w, t) for w in WIDTHS for t in THEMES] if FULL else [(1440, "light"), (360, "dark")]
 
 pytestmark = [
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="chromium is not installed"),
@@ -255,8 +258,7 @@ OVERLAPS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize(("width", "theme"), WINDOWS)
 def test_every_page_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:

@@ -43,8 +43,7 @@ def waiting(browser: Browser, desk: DeskProcess, session: Any) -> Iterator[None]
 
 
 @pytest.mark.usefixtures("waiting")
-@pytest.mark.parametrize("width", portal.WIDTHS)
-@pytest.mark.parametrize("theme", portal.THEMES)
+@pytest.mark.parametrize(("width", "theme"), portal.WINDOWS)
 def test_the_inbox_is_clean_in_every_size_and_theme(
     browser: Browser, desk: DeskProcess, session: Any, width: int, theme: Any
 ) -> None:

@@ -12,8 +12,6 @@ from tests.browser import test_portal_browser as portal
 from tests.browser.test_portal_browser import (
     OVERLAPS,
     SHOTS,
-    THEMES,
-    WIDTHS,
     DeskProcess,
     Watched,
     logged_in,
@@ -68,8 +66,7 @@ def page(browser: Browser, desk: SignalsDesk, dana: Any) -> Iterator[Page]:
     assert watched.complaints == []
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize(("width", "theme"), portal.WINDOWS)
 def test_pages_are_clean_in_every_size_and_theme(
     browser: Browser, desk: SignalsDesk, dana: Any, width: int, theme: Any
 ) -> None:
