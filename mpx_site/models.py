@@ -1,4 +1,4 @@
-"""What the composition root keeps itself: the API tokens of its people, and what they prefer."""
+"""What the composition root keeps itself: its people's API tokens, what they prefer, the bot's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from datetime import datetime
 from django.conf import settings
 from django.db import models
 
+from mpx_site.bot.models import LinkCode as LinkCode
+from mpx_site.bot.models import Mailbox as Mailbox
+from mpx_site.bot.models import ShownOrder as ShownOrder
+from mpx_site.bot.models import TelegramLink as TelegramLink
 from mpx_site.preferences import Preference as Preference
 
 TOKEN_STATES = ["live", "expired", "revoked"]
