@@ -41,6 +41,12 @@ def take(name: str, *, holder: str, at: datetime, until: datetime) -> bool:
     return free.update(holder=holder, until=until) == 1
 
 
+def keep(name: str, *, holder: str, at: datetime, until: datetime) -> bool:
+    """Hold on to a lease that is still ours at `at`; return whether it was."""
+    ours = Lease.objects.filter(name=name, holder=holder, until__gt=at)
+    return ours.update(until=until) == 1
+
+
 def give_back(name: str, *, holder: str, at: datetime) -> None:
     """Let go of a lease; one that somebody else has meanwhile taken is left alone."""
     Lease.objects.filter(name=name, holder=holder).update(holder="", until=at)

@@ -85,7 +85,7 @@ class AskedAudit(Asked):
         if kind := self.value("kind"):
             rows = rows.filter(**{"kind" if "." in kind[:-1] else "kind__startswith": kind})
         if actor := self.value("actor"):
-            rows = rows.filter(actor=actor)
+            rows = rows.filter(Q(actor=actor) | Q(actor__startswith=f"{actor} via "))
         return rows
 
     def _subjects(self) -> Q:
