@@ -12,6 +12,8 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +25,9 @@ from alerts.models import AuditEntry, AuditHead, FeedEntry, Heartbeat, OutboxEnt
 
 JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
 GENESIS = "0" * 64
+SYSTEM = "system"
+LONGEST_ACTOR = 150
+_surface: ContextVar[str] = ContextVar("surface", default="")
 
 
 class ChainBroken(Exception):
@@ -34,13 +39,23 @@ class ChainBroken(Exception):
         self.reason = reason
 
 
+@contextmanager
+def acting_via(surface: str) -> Iterator[None]:
+    """Let the audit chain say through what persons act meanwhile, as in "anna via telegram"."""
+    before = _surface.set(surface)
+    try:
+        yield
+    finally:
+        _surface.reset(before)
+
+
 def record(
     *,
     kind: str,
     subject: str,
     data: dict[str, Any],
     at: datetime,
-    actor: str = "system",
+    actor: str = SYSTEM,
     topic: str | None = None,
 ) -> AuditEntry:
     """Append to the audit chain, and to the feed under `topic` if one is given.
@@ -55,7 +70,7 @@ def record(
         at=at.astimezone(UTC),  # as it is read again, whatever zone it came in
         kind=kind,
         subject=subject,
-        actor=actor,
+        actor=_named(actor),
         data=_plain(data),
         previous_hash=last.hash if last else GENESIS,
     )
@@ -147,6 +162,14 @@ def link_hash(entry: AuditEntry) -> str:
         separators=(",", ":"),
     )
     return hashlib.sha256(f"{entry.previous_hash}{body}".encode()).hexdigest()
+
+
+def _named(actor: str) -> str:
+    """Add the surface to a person's name; no account name has a space, so it cannot be forged."""
+    via = f" via {_surface.get()}"
+    if not _surface.get() or actor == SYSTEM:
+        return actor
+    return f"{actor[: LONGEST_ACTOR - len(via)]}{via}"
 
 
 def _move_head(entry: AuditEntry) -> None:
