@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, Sum, When
+from timescale.db.models.fields import TimescaleDateTimeField
 
 from markets import near_models as near_models
 from markets import relation_models as relation_models
@@ -254,7 +255,7 @@ class Tick(models.Model):
     market = models.ForeignKey(
         Market, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
     )
-    at = models.DateTimeField()
+    at = TimescaleDateTimeField(interval="1 day")  # a day is a chunk, where there are chunks
     bid = models.DecimalField(max_digits=6, decimal_places=4, null=True)
     ask = models.DecimalField(max_digits=6, decimal_places=4, null=True)
     bid_size = models.DecimalField(max_digits=20, decimal_places=6, null=True)

@@ -20,6 +20,7 @@ env = environ.Env()
 
 MAX_USD = 10**12  # far above all money there is
 DATABASES = ("postgres", "postgresql", "sqlite")
+POSTGRESQL = "mpx_site.db.postgresql"  # with TimescaleDB or without
 
 
 def text(key: str, default: str = "") -> str:
@@ -144,7 +145,7 @@ def database(home: Path) -> dict[str, Any]:
     if text("POSTGRES_HOST"):
         return _tuned(
             {
-                "ENGINE": "django.db.backends.postgresql",
+                "ENGINE": POSTGRESQL,
                 "HOST": text("POSTGRES_HOST"),
                 "PORT": number("POSTGRES_PORT", default=5432, high=65535),
                 "NAME": text("POSTGRES_DB", "mpx"),
@@ -170,6 +171,8 @@ def _from_url(raw: str) -> dict[str, Any]:
         raise refusal from None
     if not read["NAME"]:
         raise refusal
+    if scheme != "sqlite":
+        read["ENGINE"] = POSTGRESQL
     return read
 
 

@@ -162,7 +162,7 @@ def test_database_url_is_read_whole(monkeypatch):
 
     database = settings_with(monkeypatch, DATABASE_URL=url)["DATABASES"]["default"]
 
-    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert database["ENGINE"] == "mpx_site.db.postgresql"
     assert (database["HOST"], database["PORT"], database["NAME"]) == ("db.example", 6543, "desk")
     assert (database["USER"], database["PASSWORD"]) == ("user", "p@ss/word")
     assert database["OPTIONS"] == {"sslmode": "require", "connect_timeout": 5}
