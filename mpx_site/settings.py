@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from kombu import Queue
@@ -95,6 +96,7 @@ INSTALLED_APPS = [
     "execution",
 ]
 MIDDLEWARE = [
+    "mpx_site.tracing.traced",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -199,18 +201,21 @@ SPECTACULAR_SETTINGS = {
 }
 
 LOG_LEVEL = conf.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WARNING", "ERROR"))
+# JSON for servers, text for a person at a terminal.
+LOG_FORMAT = conf.choice(
+    "LOG_FORMAT", default="text" if sys.stderr.isatty() else "json", among=("json", "text")
+)
+LOGGING_CONFIG = "mpx_site.logs.configure"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "plain": {
-            "()": "mpx_site.logs.Masked",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {"line": {"()": "mpx_site.logs.Lines", "form": LOG_FORMAT}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
+        # Django's own handlers would write the same lines once more, with their secrets.
+        "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": [], "propagate": True},
         # These log addresses, and an address may carry a token.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 
 from alerts import delivery, journal
 from alerts.models import Manner, OutboxEntry, Silence, Voice
-from mpx_site.logs import Masked
+from mpx_site.logs import Lines
 from tests import bot_api
 from tests.bot_api import CHAT, TOKEN, Answer
 
@@ -353,7 +353,7 @@ def worst_log():
     """Everything that any library says, as the handler of the desk writes it."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
-    handler.setFormatter(Masked("%(message)s"))
+    handler.setFormatter(Lines("json"))
     loggers = [logging.getLogger(name) for name in ("", "httpx", "httpcore", "telegram")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
