@@ -8,7 +8,6 @@ after a crash: a leg that was answered is not answered twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -29,6 +28,7 @@ from execution.models import Fill, IntentLeg, OrderIntent
 from execution.plans import Plan, PlannedLeg, excess, slippage_bps
 from execution.sights import situation, state_of, terms_of
 from execution.steps import note, reasons
+from execution.tickets import BookSeen, Report, Ticket
 from markets.fills import FREE, shares
 from markets.listing import MarketTerms
 from markets.models import Market
@@ -46,52 +46,6 @@ State = IntentLeg.State
 Unwind = IntentLeg.Unwind
 Status = OrderIntent.Status
 BUY, SELL = 0, 1  # the sequence numbers of a leg's fills
-
-Key = tuple[int, int, int]  # intent, leg, sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One order for the paper venue. `place` is its turn among the legs of its intent."""
-
-    key: Key
-    token_id: str
-    market_id: str
-    condition_id: str
-    outcome: int
-    order: Order
-    place: int
-    epoch: int | None  # of the book when it was planned
-    deadline: datetime
-    refuse: bool = False  # a rehearsed failure
-
-
-@dataclass(frozen=True, slots=True)
-class BookSeen:
-    """The book that an order was walked on. `basis`: `frame`, `quiet`, or `none` in time."""
-
-    at: datetime
-    state: str
-    epoch: int | None
-    basis: str
-
-    def row(self) -> dict[str, object]:
-        return {
-            "at": self.at.isoformat(),
-            "state": self.state,
-            "epoch": self.epoch,
-            "basis": self.basis,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the venue answered to a ticket."""
-
-    ticket: Ticket
-    result: Match | NoMatch
-    book: BookSeen
-    at: datetime
 
 
 # --- what is to be done --------------------------------------------------------------

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from execution.fills import BookSeen, Key, Report, Ticket
 from execution.matching import (
     Footprints,
     Match,
@@ -29,6 +28,7 @@ from execution.matching import (
     sale_ladder,
     thinned,
 )
+from execution.tickets import BookSeen, Key, Report, Ticket
 from markets.book import Book, Stamp
 from markets.books import Books
 from markets.fills import PRICE_ONE, Ladder, mirrored
@@ -143,7 +143,8 @@ class PaperBroker:
         book = self.books.by_market.get(ticket.condition_id)
         if book is None:
             return  # another stream holds this market
-        delay = self.terms.latency_ms + self.terms.leg_gap_ms * ticket.place
+        latency = self.terms.latency_ms if ticket.latency_ms is None else ticket.latency_ms
+        delay = latency + self.terms.leg_gap_ms * ticket.place
         deadline = round(ticket.deadline.timestamp() * 1e9)
         if ticket.order.side == "SELL":  # who was away has the same time to sell
             deadline = max(deadline, at + SALE_NS)
