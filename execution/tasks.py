@@ -5,8 +5,10 @@ from __future__ import annotations
 from celery import shared_task
 from django.utils import timezone
 
-from execution import fills, idempotency, intents, positions
+from execution import fills, idempotency, intents, kpi_store, positions
 from execution.sights import DATA_LATE_SECONDS, data_age
+from markets import lease
+from markets.connections import drop_dead_connections
 from risk import breakers
 
 
@@ -36,3 +38,11 @@ def settle_positions(**_: object) -> int:
 def forget_keys(**_: object) -> int:
     """Drop Idempotency-Keys that nobody asks with any more."""
     return idempotency.forget_old(at=timezone.now())
+
+
+@shared_task(ignore_result=True, soft_time_limit=50, time_limit=55)
+def count_kpis(**_: object) -> int:
+    """Count the days anew whose figures may have changed; return how many."""
+    drop_dead_connections()
+    with lease.held("kpis", seconds=60) as ours:
+        return kpi_store.count_due(at=timezone.now()) if ours else 0
