@@ -47,9 +47,16 @@ def has_community(connection: BaseDatabaseWrapper) -> bool:
     return has_timescale(connection) and bool(_one(connection, COMMUNITY))
 
 
-def _one(connection: BaseDatabaseWrapper, sql: str) -> Any:
+def has_view(connection: BaseDatabaseWrapper, name: str) -> bool:
+    """Say whether one of our continuous aggregates is there."""
+    if connection.vendor != "postgresql":
+        return False
+    return _one(connection, "SELECT to_regclass(%s)", [name]) is not None
+
+
+def _one(connection: BaseDatabaseWrapper, sql: str, values: Sequence[str] = ()) -> Any:
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, values)
         row = cursor.fetchone()
     return row[0] if row else None
 
