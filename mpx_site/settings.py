@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from kombu import Queue
 
 from mpx_site import configuration as conf
+from mpx_site import voice_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 conf.env.read_env(BASE_DIR / ".env")
@@ -63,6 +65,14 @@ MPX_PORTAL_URL = conf.url(  # where links in messages lead
 TELEGRAM_API_URL = conf.url(
     "TELEGRAM_API_URL", default="https://api.telegram.org/bot", schemes=("http", "https")
 )
+MPX_WEBHOOK_URL, MPX_WEBHOOK_SECRET = voice_settings.webhook()
+_mail = voice_settings.mail_server()
+EMAIL_HOST, EMAIL_PORT = _mail.host, _mail.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_TIMEOUT = _mail.tls, _mail.ssl, 10
+MPX_EMAIL_TO = voice_settings.recipients(_mail)
+MPX_EMAIL_FROM = voice_settings.sender()
+conf.refuse_strangers("MPX_WEBHOOK_", "MPX_EMAIL_", known=globals())
 
 SIMULATOR_SEED = conf.number("SIMULATOR_SEED", default=7, low=0)
 SIMULATOR_EVENTS = conf.number("SIMULATOR_EVENTS", default=60)
@@ -228,6 +238,14 @@ LOGGING = {
     },
 }
 
+# Once a minute, while rules are evaluated, the stream posts here: somebody else's alarm clock.
+MPX_DEADMAN_URL = conf.url("MPX_DEADMAN_URL", default="", schemes=("http", "https"))
+# How often a synthetic mispricing goes through the whole desk; 0: never.
+MPX_PULSE_SECONDS = conf.number("MPX_PULSE_SECONDS", default=15, low=0, high=15)
+# Counters of all processes on this machine are kept here and shown by each of them.
+if REDIS_URL:
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(MPX_HOME / "metrics"))
+
 TICKS_KEPT_DAYS = conf.number("TICKS_KEPT_DAYS", default=7)
 WATCH_TOKENS = conf.number("WATCH_TOKENS", default=2_000, low=2)  # that the stream follows
 
@@ -253,7 +271,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if REDIS_URL
     else {"polling_interval": 0.05}
 )
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "mpx_site.beat:Schedule"
 CELERY_RESULT_EXPIRES = None  # there are no results, so nothing to clean up
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_IGNORE_RESULT = True
