@@ -1,0 +1,1 @@
+"""What learns how likely a finding is to be still there when an order arrives (pure)."""

@@ -1,0 +1,447 @@
+"""Labelled samples out of a pass of the pipeline: what was known, and what became of it (pure).
+
+`Sampler` works beside a pipeline, live or over a recording, frame by frame. A sample's
+vector is made when its moment is told and never touched again; its label is made later,
+from the books that an order would have met. What cannot be known is dropped, not called
+a failure (`censored`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Final
+
+from markets.book import NO_ASK, NO_BID, Book, size_units
+from markets.fills import FREE, PRICE_ONE, Ladder, NotEnoughDepth, buy, fee_charged, take
+from markets.frames import Frame
+from markets.listing import MarketTerms
+from markets.past.spans import Beginning
+from rules.engine import ActiveRule
+from rules.kernel.finding import Finding, Leg
+from rules.ml.features import LegSeen, Moment, Vector, vector
+from rules.ml.pulse import Pulse
+from rules.ml.samples import SECOND, Labels, Sample
+from rules.rule_kinds import CrossMarketRule, DutchBookRule, TemporalRule
+from signals.episodes import SignalChange
+from signals.pipeline import Pipeline
+
+BEST: Final = 5  # levels of a side that are weighed against each other
+EARLIER_NS: Final = 3_600 * SECOND
+MOST_EARLIER: Final = 50  # lifetimes kept of the same legs
+MOST_LEGS: Final = 10_000  # sets of legs whose lifetimes are kept
+UNSURE: Final = frozenset({"crossed", "batch"})  # states of a moment: the book before counts
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A change of a signal that a model may be asked about. `sampled`: its outcome will be told."""
+
+    key: str
+    rule: str
+    group: str
+    at: int  # unix ns
+    vector: Vector
+    profit: Decimal
+    cost: Decimal
+    sampled: bool
+
+
+def least_profit(rule: ActiveRule) -> Decimal:
+    """Return what a rule asks of a basket at least, USD."""
+    definition = rule.definition
+    if isinstance(definition, DutchBookRule | CrossMarketRule | TemporalRule):
+        return definition.params.min_profit_usd
+    return rule.limits.min_profit
+
+
+def group_of(finding: Finding) -> str:
+    """Return the parent event of a finding, or its markets where it lies across events."""
+    return finding.event_id or "+".join(sorted(finding.market_ids))
+
+
+# --- a leg after its moment ----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _LegAfter:
+    """A leg whose book is followed until its label is known. Ladders are as last trusted."""
+
+    leg: Leg
+    terms: MarketTerms
+    book: Book
+    epoch: int
+    stamp: object = None
+    asks: Ladder = ()
+    bids: Ladder = ()
+    cost: Decimal | None = None  # of its whole size now; None: not offered
+
+    @property
+    def outcome(self) -> int:
+        return 0 if self.leg.token_id == self.book.token0 else 1
+
+    def look(self) -> str:
+        """Take over the book if it changed; say why nothing can be known of it any more."""
+        book = self.book
+        if book.stamp is self.stamp and not book.state_note:
+            return ""
+        if book.state_note or book.epoch != self.epoch:
+            return "resync" if book.epoch != self.epoch else book.state_note
+        self.stamp = book.stamp
+        if book.state in UNSURE:
+            return ""
+        self.asks = book.asks_of(self.outcome)
+        self.bids = tuple((PRICE_ONE - p, s) for p, s in book.asks_of(1 - self.outcome))
+        self.cost = self._cost()
+        return ""
+
+    def _cost(self) -> Decimal | None:
+        fee, tick = self.terms.fee or FREE, self.terms.tick
+        try:
+            return buy(self.asks, size_units(str(self.leg.size)), fee=fee, tick=tick).cost
+        except NotEnoughDepth:
+            return None
+
+    def bought(self) -> tuple[int, Decimal]:
+        """Return what an order at the leg's limit gets now, in 1e-6 shares, and what it costs."""
+        limit = int(self.leg.limit_price * PRICE_ONE)
+        within = tuple(level for level in self.asks if level[0] <= limit)
+        size = min(size_units(str(self.leg.size)), sum(size for _, size in within))
+        if not size:
+            return 0, Decimal(0)
+        fee = self.terms.fee or FREE
+        return size, buy(within, size, fee=fee, tick=self.terms.tick).cost
+
+    def sold(self, size: int) -> Decimal:
+        """Return what selling so much brings now, after fees; what finds no bid brings nothing."""
+        fee = self.terms.fee or FREE
+        size = min(size, sum(offered for _, offered in self.bids))
+        if not size:
+            return Decimal(0)
+        taken = take(self.bids, size)
+        fees = sum((fee_charged(p, amount, fee=fee) for p, amount in taken), Decimal(0))
+        return Decimal(sum(p * amount for p, amount in taken)).scaleb(-10) - fees
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A sample whose outcome is not known yet."""
+
+    told: Told
+    legs: tuple[_LegAfter, ...]
+    payoff: Decimal
+    least: Decimal  # net profit that still counts, USD
+    arrives: int
+    ends: int
+    arrived: bool = False
+    failed: bool = False
+    bought: tuple[tuple[int, Decimal], ...] = ()
+
+    def judge(self) -> None:
+        """Hold the books as they are against what was claimed."""
+        costs = [leg.cost for leg in self.legs]
+        known = [cost for cost in costs if cost is not None]
+        if len(known) < len(costs) or self.payoff - sum(known, Decimal(0)) < self.least:
+            self.failed = True
+
+    def arrive(self) -> None:
+        self.arrived = True
+        self.bought = tuple(leg.bought() for leg in self.legs)
+        self.judge()
+
+    def look(self) -> str:
+        """Take over the books; say why the outcome will never be known, if so."""
+        for leg in self.legs:
+            why = leg.look()
+            if why:
+                return why
+        if self.arrived:
+            self.judge()
+        return ""
+
+    @property
+    def loss(self) -> Decimal | None:
+        """Return what unwinding costs at the end; None where all legs were had on arrival."""
+        wanted = [size_units(str(leg.leg.size)) for leg in self.legs]
+        if [size for size, _ in self.bought] == wanted:
+            return None
+        paid = sum((cost for _, cost in self.bought), Decimal(0))
+        pairs = zip(self.legs, self.bought, strict=True)
+        back = sum((leg.sold(size) for leg, (size, _) in pairs), Decimal(0))
+        return max(paid - back, Decimal(0))
+
+
+# --- beside the pipeline -------------------------------------------------------------------
+
+
+class Sampler:
+    """Makes vectors of what is told and labels of what became of it.
+
+    Call `on_frame` after each frame that the pipeline took, then `on_changes` with what the
+    frame changed. `captured` has the moment and vector of every sample that was begun, if
+    `capture` is on.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, labels: Labels, *, capture: bool = False, leak: bool = False
+    ) -> None:
+        """`leak` plants a feature of the future, for checks that have to find it."""
+        self.pipeline = pipeline
+        self.labels = labels
+        self.pulse = Pulse(pipeline.books)
+        self.censored: Counter[str] = Counter()
+        self.captured: dict[str, tuple[int, Vector]] | None = {} if capture else None
+        self._leak = leak
+        self._now = 0
+        self._pending: list[_Pending] = []
+        self._done: list[Sample] = []
+        self._begun: set[str] = set()  # open episodes that have their sample
+        self._lives: dict[tuple[str, ...], deque[tuple[int, float]]] = {}
+
+    def on_frame(self, at: int) -> None:
+        """Follow the books of what waits for its label (unix ns)."""
+        self._now = at
+        self.pulse.on_frame(at)
+        if self._pending:
+            self._pending = [each for each in self._pending if not self._settled(each, at)]
+
+    def on_changes(self, changes: Iterable[SignalChange]) -> list[Told]:
+        """Return what a model may be asked about, in the order of the changes."""
+        told = []
+        for change in changes:
+            if change.change == "closed":
+                self._closed(change)
+            elif change.finding.verdict == "EXECUTABLE" and (made := self._told(change)):
+                told.append(made)
+        return told
+
+    def take(self) -> list[Sample]:
+        """Hand over the samples whose outcome is known since the last call."""
+        done, self._done = self._done, []
+        return done
+
+    def finish(self) -> None:
+        """Drop what was cut off by the end of the data."""
+        self.censored["end_of_data"] += len(self._pending)
+        self._pending = []
+
+    # --- a moment ---------------------------------------------------------------------
+
+    def _told(self, change: SignalChange) -> Told | None:
+        finding = change.finding
+        legs = self._legs(finding)
+        if legs is None:
+            return None
+        sampled = change.key not in self._begun and _is_the_moment(change)
+        told = Told(
+            key=change.key,
+            rule=change.rule.code,
+            group=group_of(finding),
+            at=self._now,
+            vector=vector(self._moment(change, legs)),
+            profit=finding.profit,
+            cost=finding.cost,
+            sampled=sampled,
+        )
+        if sampled:
+            self._begin(told, change, legs)
+        return told
+
+    def _legs(self, finding: Finding) -> tuple[_LegAfter, ...] | None:
+        """Return the legs with their books; None where one is not kept any more."""
+        found = []
+        for leg in finding.legs:
+            book = self.pipeline.books.by_token.get(leg.token_id)
+            terms = self._terms(leg.market_id)
+            if book is None or terms is None:
+                return None
+            found.append(_LegAfter(leg, terms, book, book.epoch))
+        return tuple(found)
+
+    def _terms(self, market_id: str) -> MarketTerms | None:
+        for event_id in self.pipeline.engine.event_ids((market_id,)):
+            for market in self.pipeline.events[event_id].markets:
+                if market.market_id == market_id:
+                    return market
+        return None
+
+    def _moment(self, change: SignalChange, legs: Sequence[_LegAfter]) -> Moment:
+        finding = change.finding
+        ends = [leg.terms.end_at.timestamp() for leg in legs if leg.terms.end_at]
+        return Moment(
+            kind=finding.kind,
+            profit=float(finding.profit),
+            cost=float(finding.cost),
+            fees=float(finding.fees),
+            edge_bps=float(finding.edge_bps),
+            legs=tuple(self._seen(leg) for leg in legs),
+            standing_ns=max(self._now - change.opened_at, 0),
+            ends_in_s=min(ends) - self._now / 1e9 if ends else None,
+            earlier=self._earlier(change),
+        )
+
+    def _seen(self, after: _LegAfter) -> LegSeen:
+        book, outcome = after.book, after.outcome
+        asks, bids = book.asks_of(outcome), book.asks_of(1 - outcome)
+        limit = int(after.leg.limit_price * PRICE_ONE)
+        beat = self.pulse.of(book.market_id)
+        return LegSeen(
+            size=size_units(str(after.leg.size)),
+            bid=PRICE_ONE - bids[0][0] if bids else NO_BID,
+            ask=asks[0][0] if asks else NO_ASK,
+            within=sum(size for price, size in asks if price <= limit),
+            at_touch=asks[0][1] if asks else 0,
+            bids5=sum(size for _, size in bids[:BEST]),
+            asks5=sum(size for _, size in asks[:BEST]),
+            tick=after.terms.tick,
+            idle_ns=max(self._now - book.received, 0),
+            volatility=beat.volatility if beat else 0.0,
+            activity=beat.activity if beat else 0.0,
+        )
+
+    # --- what became of it ------------------------------------------------------------
+
+    def _begin(self, told: Told, change: SignalChange, legs: tuple[_LegAfter, ...]) -> None:
+        self._begun.add(change.key)
+        if self.captured is not None:
+            self.captured[change.key] = (told.at, told.vector)
+        least = max(least_profit(change.rule), change.finding.profit * Decimal(self.labels.share))
+        arrives = told.at + self.labels.latency_ns
+        ends = told.at + self.labels.horizon_ns
+        pending = _Pending(told, legs, change.finding.min_payoff, least, arrives, ends)
+        if why := pending.look():
+            self._censor(pending, why)
+        else:
+            self._pending.append(pending)
+
+    def _settled(self, pending: _Pending, at: int) -> bool:
+        """Follow one sample to the frame at a time; say whether it is done with.
+
+        The books hold that frame already, so what is judged first is what was there before.
+        """
+        if not pending.arrived and at >= pending.arrives:
+            pending.arrive()
+        if at > pending.ends:
+            self._done.append(self._labelled(pending))
+            return True
+        if any(self._gone(leg) for leg in pending.legs):
+            pending.failed = True  # an order for a market that trades no more is refused
+            self._done.append(self._labelled(pending))
+            return True
+        if why := pending.look():
+            self._censor(pending, why)
+            return True
+        return False
+
+    def _gone(self, leg: _LegAfter) -> bool:
+        if self.pipeline.books.by_token.get(leg.leg.token_id) is not leg.book:
+            return True
+        terms = self._terms(leg.leg.market_id)
+        return terms is None or terms.untradable is not None
+
+    def _labelled(self, pending: _Pending) -> Sample:
+        told = pending.told
+        loss = pending.loss if pending.failed and pending.arrived else None
+        sample = Sample(
+            key=told.key,
+            rule=told.rule,
+            group=told.group,
+            at=told.at,
+            ends=pending.ends,
+            vector=told.vector,
+            filled=not pending.failed,
+            profit=float(told.profit),
+            cost=float(told.cost),
+            loss=None if loss is None else float(loss),
+        )
+        return self._leaking(sample, pending) if self._leak else sample
+
+    def _leaking(self, sample: Sample, pending: _Pending) -> Sample:
+        """Add what the basket is worth at the end of its label: a feature of the future."""
+        costs = [leg.cost for leg in pending.legs if leg.cost is not None]
+        whole = len(costs) == len(pending.legs) and not pending.failed
+        worth = float(pending.payoff - sum(costs, Decimal(0))) if whole else -1.0
+        leaked = (*sample.vector, worth)
+        if self.captured is not None:
+            self.captured[sample.key] = (sample.at, leaked)
+        return replace(sample, vector=leaked)
+
+    def _censor(self, pending: _Pending, why: str) -> None:
+        self.censored[why] += 1
+
+    # --- earlier episodes on the same legs --------------------------------------------
+
+    def _closed(self, change: SignalChange) -> None:
+        self._begun.discard(change.key)
+        if change.finding.verdict == "OBSERVED":
+            return
+        lives = self._lives.pop(_legs_of(change), None) or deque(maxlen=MOST_EARLIER)
+        lives.append((self._now, max(change.at - change.opened_at, 0) / 1e9))
+        self._lives[_legs_of(change)] = lives  # last of all: the first is the first to go
+        if len(self._lives) > MOST_LEGS:
+            del self._lives[next(iter(self._lives))]
+
+    def _earlier(self, change: SignalChange) -> tuple[float, ...]:
+        since = self._now - EARLIER_NS
+        return tuple(life for at, life in self._lives.get(_legs_of(change), ()) if at >= since)
+
+
+def _legs_of(change: SignalChange) -> tuple[str, ...]:
+    return change.rule.code, *sorted(leg.token_id for leg in change.finding.legs)
+
+
+def _is_the_moment(change: SignalChange) -> bool:
+    """Choose the one moment of an episode that is learnt from.
+
+    By the parity of its key: when it is first seen, or when it became P1. So that a model
+    learns of both, and an episode counts once.
+    """
+    at_first_sight = int(change.key[-1], 16) % 2 == 0
+    return at_first_sight or change.level == "P1"
+
+
+# --- a pass over frames --------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Pass:
+    """A pass over frames. Iterating gives the samples as their outcomes become known."""
+
+    frames: Iterable[Frame | Beginning]
+    rules: tuple[ActiveRule, ...]
+    labels: Labels
+    until: int | None = None  # unix ns: what comes later is not looked at
+    leak: bool = False
+    seen: int = 0  # frames
+    last_at: int = 0
+    censored: Counter[str] = field(default_factory=Counter)
+    captured: dict[str, tuple[int, Vector]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Sample]:
+        sampler = self._begin(confirm_terms=False)
+        for item in self.frames:
+            if isinstance(item, Beginning):
+                self._end(sampler)
+                sampler = self._begin(confirm_terms=item.header.get("confirm_terms") is True)
+                continue
+            if self.until is not None and item.t > self.until:
+                break
+            self.seen += 1
+            self.last_at = item.t
+            changes = sampler.pipeline.feed(item).changes
+            sampler.on_frame(item.t)
+            if changes:
+                sampler.on_changes(changes)
+            yield from sampler.take()
+        self._end(sampler)
+
+    def _begin(self, *, confirm_terms: bool) -> Sampler:
+        pipeline = Pipeline(self.rules, confirm_terms=confirm_terms)
+        return Sampler(pipeline, self.labels, capture=True, leak=self.leak)
+
+    def _end(self, sampler: Sampler) -> None:
+        sampler.finish()
+        self.censored += sampler.censored
+        self.captured |= sampler.captured or {}
