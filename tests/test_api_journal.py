@@ -119,8 +119,20 @@ def test_day_is_counted_by_rule_and_level(week: Client) -> None:
         "p1": 1,
         "p2": 1,
         "p3": 0,
+        "priced": 2,
         "avg_gap": f"{(100 / 10_100 + 300 / 10_300) / 2:.6f}",
         "avg_edge_bps": "200.00",
+        "p1_profit_usd": "1.600000",
+        "missed": 0,
+        "missed_profit_usd": "0.000000",
+        **dict.fromkeys(("suggested", "approved", "filled", "rejected"), 0),
+        **dict.fromkeys(("expired", "cancelled", "failed"), 0),
+        "acceptance": None,
+        "captured_usd": "0.000000",
+        "closed": 0,
+        **{f"lifetime_p{percent}_ms": None for percent in (50, 90, 99)},
+        "final": False,
+        "coverage": "1.0000",
     }
 
 
