@@ -6,46 +6,93 @@ first tells it, because a part is in one open trouble at a time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Final
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db.models import Q
+from django.utils.dateparse import parse_datetime
 
 from alerts import journal
 from alerts.models import Heartbeat, Trouble
 
-# Twice as long as a part may take between two beats, so that one late beat is no trouble.
+WATCHDOG: Final = "watchdog"
+# At least twice as long as a part may take between two beats, so that one late beat is no trouble.
 LIMITS = {
     "stream": timedelta(seconds=15),
     "desk": timedelta(seconds=15),
+    "beat": timedelta(seconds=15),
+    "broker": timedelta(seconds=15),
     "worker": timedelta(seconds=25),
+    "pulse": timedelta(seconds=30),
 }
-BEGAN = timezone.now()  # before this process was there, nobody was asked to beat
+# What cannot beat without the other: its silence is told once, by what causes it.
+STANDS_ON = {"desk": "stream", "pulse": "stream", "worker": "broker"}
+NEED_REDIS = ("beat", "broker")  # in one process there are neither
+# So long without a watch, and silence counts anew: the desk was off, or the database away.
+BLIND = timedelta(seconds=8)
+RECENT = timedelta(minutes=1)
 
 
-def watch(*, at: datetime, since: datetime = BEGAN) -> list[Trouble]:
+def watched() -> tuple[str, ...]:
+    """Return the parts that may be missed on a desk of this kind."""
+    return tuple(name for name in LIMITS if settings.REDIS_URL or name not in NEED_REDIS)
+
+
+def watch(*, at: datetime) -> list[Trouble]:
     """Tell what went silent or came back by a time; return the troubles that changed.
 
-    A part that never beat is not missed. Silence counts from `since` at the earliest: a
-    desk that was switched off over night wakes up without an alert.
+    A part that never beat is not missed.
     """
+    since = _watching_since(at)
+    beats = {beat.component: beat for beat in Heartbeat.objects.filter(pk__in=watched())}
+    known = list(Trouble.objects.filter(Q(ended_at=None) | Q(ended_at__gte=at - RECENT)))
+    troubles = {each.component: each for each in known if each.ended_at is None}
+    counts_from = _counts_from(beats, known, since)
+    silent = {name for name, begun in counts_from.items() if at - begun > LIMITS[name]}
     changed = []
-    troubles = {each.component: each for each in Trouble.objects.filter(ended_at=None)}
-    for beat in Heartbeat.objects.filter(pk__in=LIMITS):
-        silent = at - max(beat.at, since) > LIMITS[beat.component]
-        trouble = troubles.get(beat.component)
-        if silent and trouble is None:
-            changed += _begin(beat, at)
-        elif trouble is not None and beat.at > trouble.since and not silent:
+    for name, beat in beats.items():
+        trouble = troubles.get(name)
+        if trouble is not None and name not in silent and beat.at > trouble.since:
             changed += _end(trouble, beat, at)
+        elif trouble is None and name in silent and STANDS_ON.get(name) not in silent:
+            changed += _begin(beat, at)
     return changed
+
+
+def silent_now(ages: Mapping[str, timedelta]) -> tuple[str, ...]:
+    """Return the watched parts that are silent, by the age of what beat at least once."""
+    return tuple(name for name in watched() if name in ages and ages[name] > LIMITS[name])
+
+
+def _watching_since(at: datetime) -> datetime:
+    """Return since when somebody watches without a break, and note that it is still so."""
+    last = Heartbeat.objects.filter(pk=WATCHDOG).first()
+    told = parse_datetime(str(last.detail.get("since"))) if last else None
+    unbroken = last is not None and at - last.at <= BLIND
+    since = told if told is not None and unbroken else at
+    journal.beat(WATCHDOG, at=at, progress=last.progress + 1 if last else 1, since=since)
+    return since
+
+
+def _counts_from(
+    beats: Mapping[str, Heartbeat], known: list[Trouble], since: datetime
+) -> dict[str, datetime]:
+    """Return from when the silence of each part counts: not while its cause was in trouble."""
+    back = {each.component: each.ended_at for each in known if each.ended_at is not None}
+    return {
+        name: max(beat.at, since, back.get(STANDS_ON.get(name, ""), since))
+        for name, beat in beats.items()
+    }
 
 
 def _begin(beat: Heartbeat, at: datetime) -> list[Trouble]:
     try:
         with transaction.atomic():
             trouble = Trouble.objects.create(component=beat.component, since=beat.at)
-            _tell("component.silent", trouble, at)
+            tell("component.silent", trouble, at)
     except IntegrityError:
         return []  # another process has just told it
     return [trouble]
@@ -56,11 +103,12 @@ def _end(trouble: Trouble, beat: Heartbeat, at: datetime) -> list[Trouble]:
         ended = Trouble.objects.filter(pk=trouble.pk, ended_at=None).update(ended_at=beat.at)
         if ended:
             trouble.ended_at = beat.at
-            _tell("component.back", trouble, at)
+            tell("component.back", trouble, at)
     return [trouble] if ended else []
 
 
-def _tell(kind: str, trouble: Trouble, at: datetime) -> None:
+def tell(kind: str, trouble: Trouble, at: datetime) -> None:
+    """Write a trouble's beginning or end into the journal and the outbox."""
     end = trouble.ended_at or at
     told = {
         "component": trouble.component,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 
+import structlog
 from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
-from alerts import delivery, watchdog
+from alerts import delivery
 from execution.desk import Desk, DeskThread
 from markets.books import Books
+from mpx_site.desk_watch import LiveWatch
 from signals.episodes import SignalChange
 from signals.live import Observer
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 VOICE_SECONDS = 2.0
 VOICE_ENDS = 12.0  # a message takes ten seconds at most
@@ -63,10 +64,9 @@ class LiveVoice:
         while not self._halt.wait(VOICE_SECONDS):
             close_old_connections()
             try:
-                watchdog.watch(at=timezone.now())
                 delivery.deliver(at=timezone.now())
             except DatabaseError as error:
-                log.warning("voice.no_database error=%s", error)
+                log.warning("voice.no_database", error=str(error))
             except Exception:  # whatever it is: the next pass tries again
                 log.exception("voice.failed")
         connections.close_all()
@@ -85,4 +85,4 @@ class LiveVoice:
 
 def observers(books: Books) -> Sequence[Observer]:
     """Return what goes on beside the live books, started."""
-    return (LiveDesk(books), LiveVoice())
+    return (LiveDesk(books), LiveVoice(), LiveWatch())
