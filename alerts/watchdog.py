@@ -81,7 +81,11 @@ def _counts_from(
     beats: Mapping[str, Heartbeat], known: list[Trouble], since: datetime
 ) -> dict[str, datetime]:
     """Return from when the silence of each part counts: not while its cause was in trouble."""
-    back = {each.component: each.ended_at for each in known if each.ended_at is not None}
+    back = {
+        each.component: each.ended_at or beats[each.component].at
+        for each in known
+        if each.ended_at or each.component in beats
+    }
     return {
         name: max(beat.at, since, back.get(STANDS_ON.get(name, ""), since))
         for name, beat in beats.items()
