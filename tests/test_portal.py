@@ -355,7 +355,7 @@ def test_home_takes_the_same_queries_for_many_rows(
 ) -> None:
     """Heartbeats, place, what is open (4), its legs, troubles (4), signals (2), markets (2),
 
-    the week (5), approvals, limits (5), a symptom, and what the person may do (2).
+    the week (6, no day to count), limits (5), a symptom, and what the person may do (2).
     """
     view = cast.view_of(0.30, 0.30, 0.30)
     cast.list_event(view)

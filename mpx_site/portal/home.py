@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from django.core.paginator import Page
 from django.http import QueryDict
 
 from execution import positions
-from execution.models import OrderIntent
 from execution.standing import used_up
 from markets.models import Market
 from mpx_site.portal import desk as desks
@@ -20,14 +18,13 @@ from mpx_site.portal.arithmetic import Arithmetic, arithmetic
 from mpx_site.portal.desk import Desk, Figures, Troubles
 from mpx_site.portal.filters import AskedMarkets, AskedStream
 from mpx_site.portal.home_checks import Symptom, books_of, symptoms
-from mpx_site.portal.home_week import DAYS, Series, Week, week
+from mpx_site.portal.home_week import Week, week
 from risk import limits
 from risk.locking import NoPolicy
 from signals.models import Signal
 
 # The limits that orders use up, in the order of the page, and whether they count USD.
 SHOWN = (("daily_notional", True), ("concurrent_orders", False), ("event_exposure", True))
-PER_CENT = Decimal(100)
 BAR = 600  # units that a full bar is wide
 NEAR = Decimal("0.9")
 
@@ -72,7 +69,6 @@ class HomePage:
     best: BestNow | None
     books: tuple[int, int]  # fresh, and all
     week: Week
-    accepted: Series  # per cent of the orders that were decided
     limits: tuple[LimitUse, ...]
     troubles: Troubles
     symptoms: tuple[Symptom, ...]
@@ -90,7 +86,6 @@ def home(query: QueryDict, desk: Desk) -> HomePage:
         best=_best(figures.best),
         books=books_of(desk.pulses[0]),
         week=week(figures.rules, at=desk.at),
-        accepted=accepted(at=desk.at),
         limits=limit_use(at=desk.at),
         troubles=troubles,
         symptoms=symptoms(desk, rules=figures.rules, troubles=troubles),
@@ -112,29 +107,3 @@ def limit_use(*, at: datetime) -> tuple[LimitUse, ...]:
         LimitUse(name, limits.label_of(name), used[name], Decimal(getattr(bounds, name)), money)
         for name, money in SHOWN
     )
-
-
-def accepted(*, at: datetime) -> Series:
-    """Return how many of the orders decided each day were approved, in per cent; one query.
-
-    A day is that of the suggestion. What still waits is not decided; what expired is.
-    """
-    today = at.date()
-    decided = (
-        OrderIntent.objects.filter(suggested_at__gte=at - timedelta(days=DAYS + 1))
-        .exclude(status=OrderIntent.Status.SUGGESTED)
-        .order_by()
-        .values_list("suggested_at", "approved_at")
-    )
-    by_day: dict[int, list[bool]] = defaultdict(list)
-    for suggested_at, approved_at in decided:
-        by_day[(today - suggested_at.date()).days].append(approved_at is not None)
-    shares = [_share(by_day[ago]) for ago in range(DAYS, -1, -1)]
-    recent = [each for ago in range(DAYS) for each in by_day[ago]]
-    return Series("Acceptance", _share(recent), tuple(shares[:-1]), shares[-1])
-
-
-def _share(approved: list[bool]) -> Decimal | None:
-    if not approved:
-        return None
-    return (PER_CENT * sum(approved) / len(approved)).quantize(Decimal("0.1"))

@@ -1,43 +1,43 @@
 """The signals of the last days in numbers: by day, by hour, by rule.
 
-What closed is read from the index `signal_lives`, what is open by its state, so that no
-payload is read, however many signals there are. Days and hours are those of UTC.
+Days are the daily figures (`execution.kpi_store`), the same that the page of KPIs and the API
+tell. Of the hours, what closed is read from the index `signal_lives`, what is open by its state,
+so that no payload is read, however many signals there are. Days and hours are those of UTC.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from django.db.models import Count, Q, Sum, TextField
 from django.db.models.functions import Cast, Substr
 
+from execution import kpi_store
+from execution.kpi import Counts, Kpi
 from mpx_site.portal.pictures import Bar, bars
 from rules.models import Rule
 from signals.models import Signal
 
 DAYS = 7
 HOURS = 24
-DAY_DIGITS, HOUR_DIGITS = 10, 13  # of a time as text: "2026-05-01 12:30:00"
-P1 = Signal.Level.P1
+HOUR_DIGITS = 13  # of a time as text: "2026-05-01 12:30:00"
 ZERO = Decimal(0)
+CENTS = Decimal(100)  # in a USD, and per cent
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a rule found of a level in one hour or day; sums are over what would have paid."""
+    """What a rule found in one hour; the sum is over what would have paid."""
 
     slot: str
-    rule: int
-    level: str
+    rule: str
     count: int
     priced: int
     edge_bps: Decimal
-    profit: Decimal
-    cost: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,7 @@ class Week:
     signals: Series
     p1: Series
     gap: Series  # cents missing per USD that is paid back
+    accepted: Series  # per cent of the orders that were decided
     strips: tuple[RuleStrip, ...]
 
     @property
@@ -115,47 +116,73 @@ class Week:
 
 
 def week(codes: Sequence[str], *, at: datetime) -> Week:
-    """Return the last days, with a strip for each rule of these codes; five queries."""
-    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    days = [f"{today - timedelta(days=ago):%Y-%m-%d}" for ago in range(DAYS, -1, -1)]
-    by_day = _cells(today - timedelta(days=DAYS), DAY_DIGITS)
+    """Return the last days, with a strip for each rule of these codes; six to eight queries."""
+    today = at.date()
+    days = [today - timedelta(days=ago) for ago in range(DAYS, -1, -1)]
+    kpis = kpi_store.figures(days[0], today)
     hours = [_hour(at, ago) for ago in range(HOURS - 1, -1, -1)]
-    by_hour = _cells(hours[0], HOUR_DIGITS)
+    by_hour = _cells(hours[0])
     return Week(
-        signals=_counted("Signals", by_day, days),
-        p1=_counted("P1", [cell for cell in by_day if cell.level == P1], days),
-        gap=_gaps(by_day, days),
+        signals=_counted("Signals", [counts.signals for counts in _by_day(kpis, days)]),
+        p1=_counted("P1", [counts.p1 for counts in _by_day(kpis, days)]),
+        gap=_means("Average gap", kpis, days, gap_cents),
+        accepted=_means("Acceptance", kpis, days, accepted_percent),
         strips=tuple(
-            _strip(code, _of(by_hour, rule), _of(by_day, rule), hours, days)
-            for rule, code in Rule.objects.filter(code__in=codes)
+            _strip(code, [cell for cell in by_hour if cell.rule == code], hours, kpis, days)
+            for code in Rule.objects.filter(code__in=codes)
             .order_by("code")
-            .values_list("id", "code")
+            .values_list("code", flat=True)
         ),
     )
 
 
-def _cells(since: datetime, digits: int) -> list[Cell]:
+def gap_cents(counts: Counts) -> Decimal | None:
+    return None if counts.gap is None else _short(counts.gap * CENTS)
+
+
+def accepted_percent(counts: Counts) -> Decimal | None:
+    return None if counts.acceptance is None else _short(counts.acceptance * CENTS)
+
+
+def _cells(since: datetime) -> list[Cell]:
     opened = Signal.objects.filter(opened_at__gte=since).order_by()
-    slot = Substr(Cast("opened_at", TextField()), 1, digits)
+    slot = Substr(Cast("opened_at", TextField()), 1, HOUR_DIGITS)
     would_pay = ~Q(verdict="OBSERVED")
     return [
-        Cell(*row[:5], *((value or ZERO) for value in row[5:]))
+        Cell(*row[:-1], row[-1] or ZERO)
         for part in (opened.filter(closed_at__gte=since), opened.filter(status="OPEN"))
         for row in part.annotate(slot=slot)
-        .values_list("slot", "rule", "level")
+        .values_list("slot", "rule__code")
         .annotate(
             seen=Count("id"),
             priced=Count("id", filter=would_pay),
             edges=Sum("peak_edge_bps", filter=would_pay),
-            profits=Sum("peak_profit", filter=would_pay),
-            costs=Sum("cost", filter=would_pay),
         )
     ]
 
 
-def _counted(name: str, cells: Iterable[Cell], days: Sequence[str]) -> Series:
-    counts = [Decimal(count) for count in _counts(cells, days)]
-    return Series(name, sum(counts[1:], ZERO), tuple(counts[:-1]), counts[-1])
+def _by_day(kpis: Iterable[Kpi], days: Sequence[date]) -> list[Counts]:
+    found: dict[date, Counts] = defaultdict(Counts)
+    for kpi in kpis:
+        found[kpi.day] += kpi.counts
+    return [found[day] for day in days]
+
+
+def _counted(name: str, counts: Sequence[int]) -> Series:
+    before, today = [Decimal(count) for count in counts[:-1]], Decimal(counts[-1])
+    return Series(name, sum(before[1:], today), tuple(before), today)
+
+
+def _means(
+    name: str,
+    kpis: Iterable[Kpi],
+    days: Sequence[date],
+    mean: Callable[[Counts], Decimal | None],
+) -> Series:
+    """Return a mean of each day, and that of the last `DAYS` together."""
+    by_day = _by_day(kpis, days)
+    values = [mean(counts) for counts in by_day]
+    return Series(name, mean(sum(by_day[1:], Counts())), tuple(values[:-1]), values[-1])
 
 
 def _counts(cells: Iterable[Cell], slots: Sequence[str]) -> list[int]:
@@ -165,30 +192,17 @@ def _counts(cells: Iterable[Cell], slots: Sequence[str]) -> list[int]:
     return [found[slot] for slot in slots]
 
 
-def _gaps(cells: Sequence[Cell], days: Sequence[str]) -> Series:
-    by_day = [_gap([cell for cell in cells if cell.slot == day]) for day in days]
-    recent = [cell for cell in cells if cell.slot in set(days[1:])]
-    return Series("Average gap", _gap(recent), tuple(by_day[:-1]), by_day[-1])
-
-
-def _gap(cells: Iterable[Cell]) -> Decimal | None:
-    listed = list(cells)
-    profit = sum((cell.profit for cell in listed), ZERO)
-    paid_back = profit + sum((cell.cost for cell in listed), ZERO)
-    return _short(profit / paid_back * 100) if paid_back else None
-
-
 def _strip(
     code: str,
     by_hour: Sequence[Cell],
-    by_day: Sequence[Cell],
     hours: Sequence[datetime],
-    days: Sequence[str],
+    kpis: Iterable[Kpi],
+    days: Sequence[date],
 ) -> RuleStrip:
     slots = _slots(hours)
     counts = _counts(by_hour, slots)
     most = max(counts, default=0)
-    recent = [cell for cell in by_day if cell.slot in set(days[1:])]
+    recent = sum(_by_day([kpi for kpi in kpis if kpi.rule == code], days[1:]), Counts())
     return RuleStrip(
         code=code,
         hours=tuple(
@@ -196,8 +210,8 @@ def _strip(
             for x, (at, slot, count) in enumerate(zip(hours, slots, counts, strict=True))
             for shade in [-(-4 * count // most) if most else 0]
         ),
-        week=sum(cell.count for cell in recent),
-        edge_bps=_edge(recent),
+        week=recent.signals,
+        edge_bps=None if recent.edge_bps is None else _short(recent.edge_bps),
     )
 
 
@@ -205,10 +219,6 @@ def _edge(cells: Iterable[Cell]) -> Decimal | None:
     listed = list(cells)
     priced = sum(cell.priced for cell in listed)
     return _short(sum((cell.edge_bps for cell in listed), ZERO) / priced) if priced else None
-
-
-def _of(cells: Iterable[Cell], rule: int) -> list[Cell]:
-    return [cell for cell in cells if cell.rule == rule]
 
 
 def _hour(at: datetime, ago: int) -> datetime:
