@@ -6,13 +6,13 @@ in a thread of its own, so that the stream never waits for the database.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections, transaction
 
@@ -28,7 +28,7 @@ from risk.locking import DeskBusy
 from signals.episodes import SignalChange
 from signals.models import Signal
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 PASS_SECONDS = 0.1
 SHOW_EVERY = timedelta(seconds=0.5)
@@ -220,7 +220,7 @@ class DeskThread(threading.Thread):
             self.desk.work(at=at)
             self._beat(at)
         except (DatabaseError, DeskBusy) as error:
-            log.warning("desk.retry error=%s", error)
+            log.warning("desk.retry", error=str(error))
 
     def _beat(self, at: datetime) -> None:
         if self._beat_at is None or at - self._beat_at >= BEAT_EVERY:

@@ -13,10 +13,11 @@ things are asked for:
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from markets.book import Book
 from markets.books import Books
@@ -27,7 +28,7 @@ from markets.polymarket.http import VenueError
 from markets.polymarket.wire import tokens_resolved
 from markets.polymarket.ws import Patience, Shard
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 BATCH = 500  # the most books one request may ask for
 CONFIRM_PAUSE = 1.0  # seconds between two confirmations of one event
@@ -122,7 +123,7 @@ class Ingest:
 
     def _refused(self, name: str, error: VenueError) -> None:
         self.counts[f"{name}:{type(error).__name__}"] += 1
-        log.warning("ingest.refused what=%s error=%s", name, error)
+        log.warning("ingest.refused", what=name, error=str(error))
 
     # --- what is followed --------------------------------------------------
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from drf_spectacular.authentication import SessionScheme
@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 PAGE_SIZE = 50
@@ -108,11 +108,11 @@ def _told(error: Exception, response: Response, request: Request) -> dict[str, o
 def _unexpected(error: Exception, request: Request) -> Response:
     """Say nothing of the inside to the caller; the log has it."""
     if isinstance(error, OperationalError | InterfaceError):
-        log.error("api.database path=%s error=%s", request.path, error)
+        log.error("api.database", path=request.path, error=str(error))
         status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"
         detail = "The database does not answer. Try again in some seconds."
     else:
-        log.error("api.failed path=%s", request.path, exc_info=error)
+        log.error("api.failed", path=request.path, exc_info=error)
         status, code = HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error"
         detail = "The request failed inside MPX; its log names the reason."
     told = problem(status, code=code, detail=detail, instance=request.path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 
+import structlog
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils import timezone
@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from mpx_site import api_token_book
 from mpx_site.models import ApiToken, Scope
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class DeskSession(SessionAuthentication):
@@ -41,7 +41,7 @@ class OwnToken(BaseAuthentication):
         try:
             token = api_token_book.holder_of(sent, at=timezone.now())
         except api_token_book.Unusable as why:
-            log.warning("api.token_refused path=%s why=%s", request.path, why)
+            log.warning("api.token_refused", path=request.path, why=str(why))
             raise exceptions.AuthenticationFailed(str(why)) from why
         _within_scope(token, request)
         return token.user, token
@@ -66,7 +66,7 @@ def _within_scope(token: ApiToken, request: Request) -> None:
         takes = " or ".join(sorted(wanted)) or "a session: no token may do it"
         raise exceptions.PermissionDenied(f"This takes {takes}; the token has other scopes.")
     if request.method not in SAFE_METHODS:
-        log.info("api.token_used prefix=%s %s %s", token.prefix, request.method, request.path)
+        log.info("api.token_used", prefix=token.prefix, method=request.method, path=request.path)
 
 
 def _scopes_for(request: Request) -> set[str] | None:

@@ -7,13 +7,13 @@ what one client is told when, `Line` carries it there.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
+import structlog
 from django.db import DatabaseError
 
 from mpx_site import feed_ticket, feed_wake
@@ -25,7 +25,7 @@ from mpx_site.feed_log import FeedLog
 from mpx_site.feed_words import CHANNELS, TOLD_LATEST, Request, Told
 from mpx_site.metrics import FEED_DROPPED
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 FRAME_MAX = 4_096  # bytes of one inbound frame
 INBOUND_MAX = 20  # inbound messages per second
@@ -156,7 +156,7 @@ class FeedSocket:
         try:
             unknown = await self.hub.subscribe_latest(self.listener, request.channel, request)
         except DatabaseError as error:
-            log.warning("feed.no_snapshot error=%s", error)
+            log.warning("feed.no_snapshot", error=str(error))
             self.listener.drop(request.channel)
             self._refuse(request, "unavailable", "The database does not answer; try again.")
             return

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import structlog
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
@@ -24,7 +24,7 @@ from mpx_site.feed_log import BATCH, REPLAY_MAX, FeedLog, with_levels
 from mpx_site.feed_words import CHANNELS, TOLD_IN_FULL, Message, Resume
 from mpx_site.metrics import FEED_CLIENTS
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 POLL_SECONDS = 0.25  # also how often a price may change for a client
 BEAT_SECONDS = 5.0
@@ -135,7 +135,7 @@ class Hub:
             try:
                 more = await self._between(channel, after, place)
             except DatabaseError as error:
-                log.warning("feed.no_replay error=%s", error)
+                log.warning("feed.no_replay", error=str(error))
                 return None
             if more is None:
                 return None
@@ -180,7 +180,7 @@ class Hub:
             await self._look()
             await self._pause(self._poll_seconds)
         except DatabaseError as error:
-            log.warning("feed.retry error=%s", error)  # clients miss the heartbeat
+            log.warning("feed.retry", error=str(error))  # clients miss the heartbeat
             await self.ask(connections.close_all)
             await self._pause(RETRY_SECONDS)
             self._settled = False  # what comes back may be another database

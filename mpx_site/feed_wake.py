@@ -6,7 +6,6 @@ Without Redis, and while it is away, other processes find it when they poll.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -14,13 +13,14 @@ from typing import Protocol
 
 import redis
 import redis.asyncio
+import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models.signals import post_save
 
 from alerts.models import FeedEntry
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 CHANNEL = "mpx.feed.wake"
 TIMEOUT_SECONDS = 1.0
@@ -76,7 +76,7 @@ class Announcer:
             try:
                 client.publish(CHANNEL, b"")
             except redis.RedisError as error:
-                log.warning("feed.not_announced error=%s", type(error).__name__)
+                log.warning("feed.not_announced", error=type(error).__name__)
                 threading.Event().wait(RETRY_SECONDS)
 
 
@@ -98,7 +98,7 @@ async def heed() -> None:
         try:
             await _listen()
         except (redis.RedisError, OSError) as error:
-            log.warning("feed.not_heeding error=%s", type(error).__name__)
+            log.warning("feed.not_heeding", error=type(error).__name__)
         await asyncio.sleep(RETRY_SECONDS)
 
 

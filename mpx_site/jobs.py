@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import structlog
 from django.db import DatabaseError, connections
 from django.db.models import F
 from django.utils import timezone
@@ -18,7 +18,7 @@ from markets.connections import drop_dead_connections
 from markets.tasks import going_down
 from mpx_site.celery import app
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks at what is due
 AT_ONCE = 3  # a long job does not keep short ones waiting
@@ -45,7 +45,7 @@ class JobsThread(threading.Thread):
             try:
                 self.start_due(at=timezone.now())
             except DatabaseError as error:
-                log.error("jobs.no_database error=%s", error)
+                log.error("jobs.no_database", error=str(error))
         self._pool.shutdown(cancel_futures=True)
         connections.close_all()
 
@@ -72,13 +72,14 @@ class JobsThread(threading.Thread):
             task = app.tasks[job.task]
             result = task.apply(args=json.loads(job.args), kwargs=json.loads(job.kwargs))
             if result.failed():
-                log.error("job.failed name=%s error=%r", job.name, result.result)
+                log.error("job.failed", name=job.name, error=repr(result.result))
         except Exception:  # a schedule may name anything; the other jobs go on
-            log.exception("job.impossible name=%s task=%s", job.name, job.task)
+            log.exception("job.impossible", name=job.name, task=job.task)
         finally:
             self._running.discard(job.name)
             connections.close_all()
-            log.debug("job.done name=%s seconds=%.1f", job.name, time.monotonic() - begun)
+            duration = round((time.monotonic() - begun) * 1_000)
+            log.debug("job.done", name=job.name, duration_ms=duration)
 
     def stop(self) -> None:
         """Start nothing more and let what asks the venue end; `join` waits for it."""

@@ -6,15 +6,15 @@ legs, journal. So nothing waits in a circle.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+import structlog
 from django.db import OperationalError, connection, transaction
 
 from risk.models import THE_ROW, Policy
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 LOCK_TIMEOUT = "2s"  # PostgreSQL; SQLite waits as long as its settings say
 STATEMENT_TIMEOUT = "10s"
@@ -52,7 +52,7 @@ def in_turn(act: Callable[[Policy], T]) -> T:
                 return act(_locked())
         except OperationalError as error:
             if _state(error) == DEADLOCK and attempt < TRIES and not _nested():
-                log.warning("desk.deadlock attempt=%d", attempt)
+                log.warning("desk.deadlock", attempt=attempt)
                 continue
             if is_busy(error):
                 raise DeskBusy(str(error).strip().splitlines()[0]) from error

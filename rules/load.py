@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
+import structlog
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Max
@@ -27,7 +27,7 @@ from rules.dsl import RuleDefinition, RuleError, RuleFile, parse_rule, read_dir
 from rules.models import Rule, RuleVersion
 from rules.strict_yaml import MAX_BYTES, Problem
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 SHIPPED: Final = Path(__file__).parent / "defs"
 CREATE, PUBLISH, SWITCH = "rules.add_rule", "rules.change_rule", "rules.enable_rule"
@@ -425,8 +425,8 @@ def _readable(rule: Rule) -> EnabledRule | None:
             return EnabledRule(definition_of(version), version.pk, version.number, problem)
         except RuleError as error:
             problem = problem or f"v{version.number} cannot run: {error.problems[0]}"
-            log.error("rule.version_unreadable", extra={"rule": str(version), "why": str(error)})
-    log.error("rule.no_readable_version", extra={"rule": rule.code})
+            log.error("rule.version_unreadable", rule=str(version), why=str(error))
+    log.error("rule.no_readable_version", rule=rule.code)
     return None
 
 

@@ -6,19 +6,20 @@ last seen stands in its payload, as `Finding.explained` wrote it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import structlog
+
 from rules.engine import ActiveRule
 from rules.kernel.finding import Certificate, Finding, Leg, ProofStep
 from signals.episodes import Episode
 from signals.models import Signal
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,7 +52,7 @@ def adopt(signals: Iterable[Signal], rules: Iterable[ActiveRule]) -> Adopted:
                 episodes.append(episode_of(signal, rule))
                 continue
         except Unreadable as error:
-            log.error("signal.unreadable key=%s error=%s", signal.key, error)
+            log.error("signal.unreadable", key=signal.key, error=str(error))
         orphans.append(signal.pk)
     return Adopted(tuple(episodes), tuple(orphans))
 

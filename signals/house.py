@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from markets.house_relations import relations_body, relations_mark
@@ -15,7 +15,7 @@ from rules.house import HISTORY, RELATIONS, RULES, rules_body
 from rules.load import enabled_definitions
 from rules.models import Rule
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 ASK_SECONDS: Final = 2.0
 HISTORY_EVERY: Final = timedelta(minutes=10)
@@ -51,7 +51,7 @@ class House:
                 close_old_connections()
                 news += read()
             except (DatabaseError, InterfaceError) as error:
-                log.warning("house.unreadable error=%s", error)
+                log.warning("house.unreadable", error=str(error))
         return news
 
     def _rules_news(self) -> News:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import structlog
 
 from markets.books import Books
 from markets.frames import ENDED, Frame
@@ -24,7 +25,7 @@ from signals.pipeline import Pipeline, Step
 from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 FLUSH_SECONDS = 1.0
 MARK_SECONDS = 0.25
@@ -127,6 +128,7 @@ class Live:
             if step.changes:
                 observer.on_signals(step.changes)
         if step.changes:
+            _note(frame, step.changes)
             self._confirm(step)
         self._store(step, page=frame.body if _is_listing(frame) else None)
 
@@ -248,12 +250,27 @@ class Live:
         if self._recorder:
             self._recorder.close()
             log.info(
-                "recording.closed file=%s parts=%d frames=%d changes=%d digest=%s",
-                self._recorder.path,
-                self._recorder.part,
-                self._recorder.frames,
-                self.pipeline.digest.changes,
-                self.digest,
+                "recording.closed",
+                file=str(self._recorder.path),
+                parts=self._recorder.part,
+                frames=self._recorder.frames,
+                changes=self.pipeline.digest.changes,
+                digest=self.digest,
+            )
+
+
+def _note(frame: Frame, changes: Sequence[SignalChange]) -> None:
+    """Name the frame that each new signal began with; the signal's key is its trace."""
+    for change in changes:
+        if change.change == "opened":
+            log.info(
+                "frame.found",
+                trace_id=change.key,
+                t=frame.t,
+                channel=frame.ch,
+                conn=frame.conn,
+                rule=change.rule.code,
+                level=change.level,
             )
 
 

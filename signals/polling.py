@@ -13,7 +13,6 @@ closed, not left standing.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal
 
+import structlog
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import transaction
@@ -52,7 +52,7 @@ from signals.models import Signal, SignalQuerySet
 from signals.pipeline import Pipeline
 from signals.sources import Clock
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 STREAM, POLL = "stream", "poll"  # heartbeats
 LATE_AFTER = timedelta(seconds=5)  # a stream beats every second; a late one is not judged
@@ -183,7 +183,7 @@ class Told:
     def _note(self, key: str, text: str) -> None:
         self.errors[key] += 1
         self.error = text
-        log.warning("poll.refused what=%s error=%s", key, text)
+        log.warning("poll.refused", what=key, error=text)
 
     def beat(self, before: Mapping[str, Any]) -> None:
         """Show that the poll lives and what it saw; refusals are added up over all runs."""
@@ -506,7 +506,7 @@ def _bare_terms(market: WatchedMarket) -> MarketTerms:
 
 def _quarantine(doubts: Sequence[Doubt]) -> None:
     if doubts:
-        log.warning("poll.drift markets=%d first=%s", len(doubts), doubts[0].market.market_id)
+        log.warning("poll.drift", markets=len(doubts), first=doubts[0].market.market_id)
     problems, at = Problems(), time.time_ns()
     for doubt in doubts:
         detail = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
@@ -26,7 +26,7 @@ from signals.live import FINISH_SECONDS, Live, Observer
 from signals.sources import Clock, Paced, Source, Venue, recorded, simulated
 from signals.writer import Writer
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 def check_source(name: str) -> None:
@@ -65,7 +65,7 @@ async def _watched(now: Sequence[Followed]) -> Sequence[Followed]:
     try:
         return await asyncio.to_thread(_read_watched, {each.event_id for each in now})
     except (DatabaseError, InterfaceError) as error:
-        log.warning("watch.unreadable error=%s", error)
+        log.warning("watch.unreadable", error=str(error))
         return now
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+import structlog
 from django.db import transaction
 from django.db.models import F, Q
 
-from alerts import journal
+from alerts import journal, trace
 from alerts.models import OutboxEntry
 from markets.frames import moment
 from markets.models import Event
 from rules.models import RuleVersion
 from signals.episodes import ChangeKind, SignalChange
 from signals.models import Signal, SignalPoint, SignalQuerySet
+
+log = structlog.stdlib.get_logger(__name__)
 
 TOPIC = "signals"
 CENT_BPS = Decimal("0.01")
@@ -26,13 +30,18 @@ CENT_BPS = Decimal("0.01")
 def save(changes: Iterable[SignalChange]) -> None:
     """Store changes in their order. Storing a change twice leaves one signal, told once."""
     for change in changes:
-        signal = _row(change)
-        if signal is None:
-            continue
-        at = moment(change.at)
-        _tell(signal, change.change, at)
-        if signal.level == Signal.Level.P1 and change.change != "closed":
-            _alert(signal, at=at, cooldown=change.rule.definition.dedupe.cooldown_secs)
+        with trace.tracing(change.key):
+            _save(change)
+
+
+def _save(change: SignalChange) -> None:
+    signal = _row(change)
+    if signal is None:
+        return
+    at = moment(change.at)
+    _tell(signal, change.change, at)
+    if signal.level == Signal.Level.P1 and change.change != "closed":
+        _alert(signal, at=at, cooldown=change.rule.definition.dedupe.cooldown_secs)
 
 
 def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
@@ -40,7 +49,7 @@ def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
     lost = Signal.objects.open() if among is None else among.open()
     closed = 0
     for signal in lost.select_related("rule", "event").order_by("id"):
-        with transaction.atomic():
+        with trace.tracing(signal.key), transaction.atomic():
             moved = (
                 Signal.objects.open()
                 .filter(pk=signal.pk)
@@ -137,6 +146,7 @@ def _tell(signal: Signal, change: ChangeKind, at: datetime) -> None:
         profit=signal.profit,
     )
     told = feed_payload(signal)
+    _log_stored(signal, change)
     if change == "updated":
         journal.tell(topic=TOPIC, kind=change, payload=told, at=at)
         return
@@ -145,11 +155,23 @@ def _tell(signal: Signal, change: ChangeKind, at: datetime) -> None:
     )
 
 
+def _log_stored(signal: Signal, change: ChangeKind) -> None:
+    if change != "updated":
+        _log(f"signal.{change}", rule=signal.rule.code, level=signal.level, verdict=signal.verdict)
+
+
+def _log(event: str, **fields: object) -> None:
+    """Log once it is in the database, under the signal's trace."""
+    line = partial(log.info, event, trace_id=trace.current(), **fields)
+    transaction.on_commit(line)
+
+
 def _alert(signal: Signal, *, at: datetime, cooldown: int) -> None:
     """Put a P1 into the outbox once; held back if its legs were alerted `cooldown` seconds ago."""
     key = alert_key(signal.key)
     if OutboxEntry.objects.filter(key=key).exists():
         return
+    _log("alert.queued", key=key)
     journal.alert(
         key=key,
         kind="signal.p1",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from datetime import datetime
 
+import structlog
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
@@ -17,7 +17,7 @@ from markets.connections import drop_dead_connections
 from markets.models import Lease
 from signals import polling, store, whatif_runs
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 POLL_SECONDS = 30  # a run is over long before: its share of the venue's time is bounded
 WORKER = "worker"  # heartbeat of whatever runs the scheduled work
@@ -31,7 +31,7 @@ def poll_books(**_: object) -> str:
     drop_dead_connections()
     with lease.held("poll", seconds=POLL_SECONDS) as ours:
         told = polling.poll() if ours else "nothing done: another is at it"
-    log.debug("task.done name=poll_books told=%s", told)
+    log.debug("task.done", name="poll_books", told=told)
     return told
 
 
@@ -51,7 +51,7 @@ def sweep(**_: object) -> int:
         if last is not None and at - last < polling.LOST_AFTER:
             closed = store.close_lost(at=at, among=polling.lost_signals(at))
         if closed:
-            log.warning("signals.lost closed=%d", closed)
+            log.warning("signals.lost", closed=closed)
         journal.beat(WORKER, at=at, progress=int(at.timestamp()), lost_signals=closed)
     return closed
 
@@ -70,7 +70,7 @@ def run_waiting_whatifs(**_: object) -> str:
     _children[:] = [child for child in _children if child.poll() is None]
     died = whatif_runs.fail_silent(at=at)
     if died:
-        log.warning("whatif.died count=%d", died)
+        log.warning("whatif.died", count=died)
     run = whatif_runs.claim(at=at)
     if run is None:
         return "nothing waits"

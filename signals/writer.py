@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import structlog
 from django.db import (
     InterfaceError,
     OperationalError,
@@ -33,7 +33,7 @@ from signals.episodes import SignalChange
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
 MAX_WAITING = 10_000  # batches; beyond it the oldest tops are dropped, never signals
@@ -108,7 +108,7 @@ class Writer(threading.Thread):
         while (batch := self._queue.get()) is not None:
             self._store_all(batch)
         if self.lost:
-            log.error("writer.gave_up lost=%d", self.lost)
+            log.error("writer.gave_up", lost=self.lost)
         connections.close_all()
 
     def _store_all(self, batch: Batch) -> None:
@@ -133,10 +133,10 @@ class Writer(threading.Thread):
                 step(items)
             except Exception as error:
                 if not _is_away(error):
-                    log.exception("writer.refused items=%d", len(items))
+                    log.exception("writer.refused", items=len(items))
                     self._refused(items, step, error)
                     return
-                log.error("writer.retry items=%d error=%s", len(items), error)
+                log.error("writer.retry", items=len(items), error=str(error))
                 self._halt.wait(RETRY_SECONDS)
             else:
                 return

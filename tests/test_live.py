@@ -48,9 +48,9 @@ def test_digest_is_logged_with_the_recording(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "signals.live"):
         live = run_live(tmp_path / "r.jsonl", feed=simulated(seconds=15))
 
-    (line,) = [record.getMessage() for record in caplog.records]
-    assert line.endswith(f"frames={live.pipeline.frames} changes={live.pipeline.digest.changes} "
-                         f"digest={live.digest}")  # fmt: skip
+    told = [record.msg for record in caplog.records if record.msg["event"] == "recording.closed"]
+    (closed,) = [(each["frames"], each["changes"], each["digest"]) for each in told]
+    assert closed == (live.pipeline.frames, live.pipeline.digest.changes, live.digest)
     assert Replayed(tmp_path / "r.jsonl", "--json").last["digest"] == live.digest
 
 
