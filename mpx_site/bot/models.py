@@ -89,6 +89,7 @@ class Mailbox(models.Model):
 
     bot = models.CharField(max_length=20, primary_key=True)
     last_update = models.BigIntegerField(default=0)
+    read_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         default_permissions = ()
