@@ -27,10 +27,12 @@ LIMITS = {
     "broker": timedelta(seconds=15),
     "worker": timedelta(seconds=25),
     "pulse": timedelta(seconds=30),
+    "telegram_bot": timedelta(seconds=30),
 }
 # What cannot beat without the other: its silence is told once, by what causes it.
 STANDS_ON = {"desk": "stream", "pulse": "stream", "worker": "broker"}
 NEED_REDIS = ("beat", "broker")  # in one process there are neither
+BOT: Final = "telegram_bot"  # on a desk that has one
 # So long without a watch, and silence counts anew: the desk was off, or the database away.
 BLIND = timedelta(seconds=8)
 RECENT = timedelta(minutes=1)
@@ -38,7 +40,13 @@ RECENT = timedelta(minutes=1)
 
 def watched() -> tuple[str, ...]:
     """Return the parts that may be missed on a desk of this kind."""
-    return tuple(name for name in LIMITS if settings.REDIS_URL or name not in NEED_REDIS)
+    absent = {*(() if settings.REDIS_URL else NEED_REDIS), *(() if bot_is_set_up() else (BOT,))}
+    return tuple(name for name in LIMITS if name not in absent)
+
+
+def bot_is_set_up() -> bool:
+    """Say whether people are to be able to send commands by Telegram."""
+    return bool(settings.TELEGRAM_ENABLED and settings.TELEGRAM_BOT_TOKEN)
 
 
 def watch(*, at: datetime) -> list[Trouble]:
