@@ -254,6 +254,7 @@ MPX_KEEP_DIR = Path(conf.text("MPX_KEEP_DIR", str(MPX_HOME / "kept")))
 MPX_KEEP_HOURS = conf.number("MPX_KEEP_HOURS", default=24, low=0, high=8_760)
 MPX_KEEP_MB = conf.number("MPX_KEEP_MB", default=2_048, low=16)
 MPX_RECORDINGS = Path(conf.text("MPX_RECORDINGS", str(MPX_HOME / "recordings")))
+MPX_MODELS = Path(conf.text("MPX_MODELS", str(MPX_HOME / "models")))  # of rules.ml_registry
 
 # Celery is a trigger, never the truth: the reasons are in reference/operations.md D1.6.
 CELERY_BROKER_URL = REDIS_URL or "memory://"

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
+from rules import ml_models as ml_models
+
 
 class VersionIsImmutable(Exception):
     """A published version was about to be changed or deleted; publish a new one instead."""
