@@ -25,6 +25,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from alerts import trace
+
 log = structlog.stdlib.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
@@ -70,6 +72,7 @@ def problem(
         "detail": detail,
         "code": code,
         "instance": instance,
+        trace.FIELD: trace.current(),
     }
     named = [{"name": name, "reason": reason} for name, reason in errors]
     return told | {"errors": named} if named else told

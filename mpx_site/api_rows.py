@@ -180,6 +180,7 @@ class Problem(serializers.Serializer[Any]):
     detail = serializers.CharField()
     code = serializers.CharField()
     instance = serializers.CharField()
+    trace_id = serializers.CharField(help_text="Names the request in the log of the desk.")
     errors = ParameterError(many=True, required=False)  # type: ignore[assignment]
 
 

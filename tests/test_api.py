@@ -41,7 +41,9 @@ def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert response.status_code == status
     assert response["Content-Type"] == PROBLEM_JSON
     problem: dict[str, Any] = response.json()
-    assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "code", "instance"}
+    fields = {"type", "title", "status", "detail", "code", "instance", "trace_id"}
+    assert set(problem) - {"errors"} == fields
+    assert problem["trace_id"] == response["X-Trace-Id"]
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["instance"] == response.wsgi_request.path
     return problem

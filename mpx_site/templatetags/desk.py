@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from alerts import trace
 from markets.models import Quote
 from mpx_site.portal import words
 from signals.models import Signal
@@ -111,6 +112,12 @@ def ends_in(at: datetime | None) -> str:
 def lifetime(signal: Signal, at: datetime) -> str:
     """Write how long a signal has lived."""
     return span(signal.lifetime(at))
+
+
+@register.simple_tag
+def trace_id() -> str:
+    """Return what names this request in the log; "" where no request is under way."""
+    return trace.current()
 
 
 @register.simple_tag
