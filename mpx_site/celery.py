@@ -24,7 +24,7 @@ SIGN_SECONDS, SIGN_EXPIRES = 5.0, 10.0
 _ending = threading.Event()
 
 
-@worker_ready.connect
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def prove_life(**_: object) -> None:
     """Let a worker send itself a job again and again: a process that lives proves nothing.
 
@@ -34,7 +34,7 @@ def prove_life(**_: object) -> None:
     threading.Thread(target=_send_signs, name="sign of life", daemon=True).start()
 
 
-@worker_shutting_down.connect
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def end_signs(**_: object) -> None:
     _ending.set()
 
