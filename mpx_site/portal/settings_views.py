@@ -1,4 +1,4 @@
-"""The settings of a person: looks, saved views, sessions, API tokens."""
+"""The settings of a person: looks, saved views, sessions, API tokens, Telegram."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from alerts.watchdog import bot_is_set_up
 from mpx_site import api_token_book as book
-from mpx_site.models import ApiToken, Scope
+from mpx_site.bot import links
+from mpx_site.models import ApiToken, Scope, TelegramLink
 from mpx_site.portal import steps
 from mpx_site.portal.numbers import row_number
 from mpx_site.portal.settings_sessions import LOOKS, OpenSession, end_sessions, sessions_of
@@ -69,6 +71,19 @@ class TokenLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Telegram:
+    """A person's Telegram account; None while none is linked. `code` was made just now."""
+
+    set_up: bool
+    link: TelegramLink | None
+    code: str = ""
+
+    @property
+    def minutes(self) -> int:
+        return round(links.CODE_LIVES.total_seconds() / 60)
+
+
+@dataclass(frozen=True, slots=True)
 class SettingsPage:
     """`made` is the text of a token that was made just now: it is shown this once."""
 
@@ -79,6 +94,7 @@ class SettingsPage:
     token_form: TokenForm
     made: str
     roles: list[str]
+    telegram: Telegram
 
 
 @require_safe
@@ -145,14 +161,40 @@ def revoke_token(request: HttpRequest) -> HttpResponse:
     return _back("tokens")
 
 
+@require_POST
+@never_cache
+def make_code(request: HttpRequest) -> HttpResponse:
+    """Make the code that links a Telegram account, and show it, which no later page can."""
+    user = steps.person(request)
+    if not bot_is_set_up():
+        messages.error(request, "This desk has no bot: nothing would read the code.")
+        return _back("telegram")
+    return _shown(request, TokenForm(user=user), code=links.make_code(user, at=timezone.now()))
+
+
+@require_POST
+def unlink(request: HttpRequest) -> HttpResponse:
+    """Let one's Telegram account do nothing here any more."""
+    user = steps.person(request)
+    link = links.of(user)
+    if link is None:
+        messages.error(request, "No Telegram account is linked to you.")
+        return _back("telegram")
+    links.unlink(link, by=user, at=timezone.now())
+    messages.success(request, "Your Telegram account does nothing here any more.")
+    return _back("telegram")
+
+
 def _shown(
-    request: HttpRequest, form: TokenForm, *, made: str = "", status: int = 200
+    request: HttpRequest, form: TokenForm, *, made: str = "", code: str = "", status: int = 200
 ) -> HttpResponse:
-    page = _page(request, form, made=made, at=timezone.now())
+    page = _page(request, form, made=made, code=code, at=timezone.now())
     return render(request, "portal/settings.html", {"page": page}, status=status)
 
 
-def _page(request: HttpRequest, form: TokenForm, *, made: str, at: datetime) -> SettingsPage:
+def _page(
+    request: HttpRequest, form: TokenForm, *, made: str, code: str, at: datetime
+) -> SettingsPage:
     user = steps.person(request)
     kept = {"theme": "auto", "zone": "utc"} | request.session.get(LOOKS, {})
     return SettingsPage(
@@ -163,6 +205,7 @@ def _page(request: HttpRequest, form: TokenForm, *, made: str, at: datetime) -> 
         token_form=form,
         made=made,
         roles=list(user.groups.order_by("name").values_list("name", flat=True)),
+        telegram=Telegram(bot_is_set_up(), links.of(user), code),
     )
 
 

@@ -18,8 +18,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from alerts.watchdog import bot_is_set_up
 from markets.recording import NotARecording
 from mpx_site import configuration
+from mpx_site.bot.poller import BotThread, forget_bot
 from mpx_site.desk import observers
 from mpx_site.jobs import JobsThread
 from rules.load import publish_missing
@@ -51,11 +53,12 @@ class Command(BaseCommand):
         jobs = JobsThread()
         stream.start()
         jobs.start()
+        bot = _bot()
         try:
             Thread(target=_end_with, args=(stream,), daemon=True).start()
             self._serve(options["host"], options["port"], browser=not options["no_browser"])
         finally:
-            self._stop(stream, jobs)
+            self._stop(stream, jobs, bot)
         if stream.failed:
             raise CommandError(
                 f"the stream failed: {stream.failed}", returncode=exit_code(stream.failed)
@@ -92,13 +95,27 @@ class Command(BaseCommand):
             websocket_max_message_size=65_536,
         ).run()
 
-    def _stop(self, stream: LiveThread, jobs: JobsThread) -> None:
+    def _stop(self, stream: LiveThread, jobs: JobsThread, bot: BotThread | None) -> None:
         self.stderr.write("Stopping: storing what is under way ...")
         jobs.stop()
+        if bot is not None:
+            bot.stop()
         stream.stop()
         stream.join(STOP_SECONDS)
         jobs.join(STOP_SECONDS)
+        if bot is not None:
+            bot.join(STOP_SECONDS)
         self.stderr.write("Stopped.")
+
+
+def _bot() -> BotThread | None:
+    """Start what answers commands by Telegram; None on a desk that has no bot."""
+    if not bot_is_set_up():
+        forget_bot(at=datetime.now(UTC))
+        return None
+    bot = BotThread()
+    bot.start()
+    return bot
 
 
 def _port(text: str) -> int:
