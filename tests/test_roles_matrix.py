@@ -66,6 +66,8 @@ POST   /settings/looks/                                       account
 POST   /settings/sessions/end/                                account
 POST   /settings/tokens/                                      account
 POST   /settings/tokens/revoke/                               account
+POST   /settings/telegram/                                    account
+POST   /settings/telegram/unlink/                             account
 POST   /settings/views/                                       account
 POST   /settings/views/delete/                                account
 GET    /opportunities/                                        account

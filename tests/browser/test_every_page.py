@@ -58,6 +58,7 @@ ELSEWHERE = {
     "risk-kill", "risk-rearm", "risk-reset", "risk-confirm", "risk-refuse",
     "alerts-again", "health-examine", "audit-verify",
     "settings-looks", "settings-sessions-end", "settings-token-make", "settings-token-revoke",
+    "settings-telegram-code", "settings-telegram-unlink",
     "view-save", "view-delete", "rule-enable", "rule-disable", "rule-back", "rule-what-if-run",
     "rule-what-if-progress", "rule-what-if-cancel", "group-decide", "relation-decide",
 }  # fmt: skip
