@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Count, Exists, OuterRef, Q
-from django.db.models.functions import TruncHour
+from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models.functions import Coalesce, TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
+from signals import outcome_models as outcome_models
 from signals import whatif_models as whatif_models
 
 if TYPE_CHECKING:
@@ -33,8 +34,16 @@ class SignalQuerySet(models.QuerySet["Signal"]):
         return self.filter(**{name: value for name, value in wanted.items() if value})
 
     def sorted_by(self, by: str) -> SignalQuerySet:
-        """Return newest first, or by `edge`, `profit` or `oldest`."""
-        first = {"edge": "-edge_bps", "profit": "-profit", "oldest": "opened_at"}.get(by)
+        """Return newest first, or by `edge`, `profit`, `expected` or `oldest`.
+
+        What no model has weighed is expected to bring what it claims.
+        """
+        first = {
+            "edge": F("edge_bps").desc(),
+            "profit": F("profit").desc(),
+            "expected": Coalesce("expected_usd", "profit").desc(),
+            "oldest": F("opened_at").asc(),
+        }.get(by)
         if first is None:
             return self.newest()
         last = "id" if by == "oldest" else "-id"
@@ -108,7 +117,7 @@ class Signal(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True)
     close_reason = models.CharField(max_length=40, blank=True)
     edge_score = models.DecimalField(
-        max_digits=12, decimal_places=6, help_text="Profit over cost, now."
+        max_digits=12, decimal_places=6, help_text="Expected profit over cost, now."
     )
     edge_bps = models.DecimalField(max_digits=12, decimal_places=2)
     peak_edge_bps = models.DecimalField(max_digits=12, decimal_places=2)
@@ -117,6 +126,21 @@ class Signal(models.Model):
     cost = models.DecimalField(max_digits=18, decimal_places=6)
     observations = models.PositiveIntegerField(default=1)
     payload = models.JSONField()
+    p_fill = models.DecimalField(
+        max_digits=5,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        help_text="Chance that all legs are still there when an order arrives; null without ML.",
+    )
+    expected_usd = models.DecimalField(
+        max_digits=18,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="Profit weighed by that chance, less what unwinding costs; null without ML.",
+    )
+    ml_note = models.CharField(max_length=200, blank=True, help_text="Why there is no chance.")
 
     objects = SignalQuerySet.as_manager()
 

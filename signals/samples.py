@@ -8,6 +8,7 @@ a failure (`censored`).
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -58,8 +59,11 @@ def least_profit(rule: ActiveRule) -> Decimal:
 
 
 def group_of(finding: Finding) -> str:
-    """Return the parent event of a finding, or its markets where it lies across events."""
-    return finding.event_id or "+".join(sorted(finding.market_ids))
+    """Return the parent event of a finding, or a name of its markets where it lies across."""
+    if finding.event_id:
+        return finding.event_id
+    markets = "+".join(sorted(finding.market_ids))
+    return f"across:{hashlib.sha256(markets.encode()).hexdigest()[:16]}"
 
 
 # --- a leg after its moment ----------------------------------------------------------------
