@@ -10,6 +10,7 @@ from rest_framework.permissions import IsAuthenticated
 from mpx_site import (
     api,
     api_alert_test,
+    api_candles,
     api_execution,
     api_journal,
     api_kpi,
@@ -31,6 +32,7 @@ urlpatterns = [
     path("v1/signals/<str:key>", api.SignalByKey.as_view(), name="api-signal"),
     path("v1/markets", api.Markets.as_view(), name="api-markets"),
     path("v1/markets/<str:market_id>", api.MarketById.as_view(), name="api-market"),
+    path("v1/markets/<str:market_id>/candles", api_candles.MarketCandles.as_view()),
     path("v1/markets/<str:market_id>/similar", api.SimilarMarkets.as_view(), name="api-similar"),
     path("v1/intents", api_execution.Intents.as_view(), name="api-intents"),
     path("v1/intents/preview", api_execution.Preview.as_view(), name="api-intent-preview"),

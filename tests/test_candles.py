@@ -10,6 +10,8 @@ import pytest
 
 from markets.candles import MOST, WIDTHS, Candle, candles
 from markets.models import Tick
+from mpx_site.portal import history
+from tests.api_cast import a_market
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 START = datetime(2026, 11, 20, 10, 30, 17, tzinfo=UTC)
@@ -89,3 +91,54 @@ def test_a_window_too_long_gives_its_newest_candles():
 
 def test_a_market_without_ticks_has_no_candles():
     assert candles("none", since=START, until=START + timedelta(hours=1), width="1h") == []
+
+
+def test_api_tells_candles_of_a_window(client, django_user_model):
+    a_market("m")
+    Tick.objects.bulk_create(drawn(120, seed=2, apart=30.0))
+    client.force_login(django_user_model.objects.create_user("vic"))
+    window = {"width": "1m", "since": START.isoformat(), "until": "2026-11-20T11:00:00Z"}
+
+    told = client.get("/api/v1/markets/m/candles", window).json()
+
+    wanted = candles("m", since=START, until=datetime(2026, 11, 20, 11, tzinfo=UTC), width="1m")
+    assert told["width"] == "1m"
+    assert [row["start"] for row in told["results"]] == [
+        candle.start.isoformat().replace("+00:00", "Z") for candle in wanted
+    ]
+    assert [row["close"] and Decimal(row["close"]) for row in told["results"]] == [
+        candle.close for candle in wanted
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"width": "5m"}, 400),
+        ({"until": "0001-01-01T00:00:00Z"}, 400),
+        ({"since": "2026-11-20T11:00:00Z", "until": "2026-11-20T11:00:00Z"}, 400),
+        ({"more": "1"}, 400),
+        ({}, 200),
+    ],
+)
+def test_api_refuses_what_is_no_window(client, django_user_model, asked, status):
+    a_market("m")
+    client.force_login(django_user_model.objects.create_user("vic"))
+
+    assert client.get("/api/v1/markets/m/candles", asked).status_code == status
+    assert client.get("/api/v1/markets/none/candles", asked).status_code in (400, 404)
+
+
+def test_a_day_is_drawn_whole_however_many_ticks_it_had():
+    ticks = drawn(history.MOST_TICKS + 500, seed=3, apart=20.0)
+    Tick.objects.bulk_create(ticks)
+    until = ticks[-1].at + timedelta(seconds=1)
+    since = until - timedelta(days=1)
+
+    newest = history.ticks_of("m")
+    drawn_past = history.past_of("m", newest, since=since, until=until)
+
+    assert newest[0].at > ticks[0].at
+    assert drawn_past[0].at <= ticks[0].at + timedelta(minutes=1)
+    assert (drawn_past[-1].bid, drawn_past[-1].ask) == (ticks[-1].bid, ticks[-1].ask)
+    assert history.past_of("m", newest[-50:], since=since, until=until) == newest[-50:]

@@ -104,6 +104,7 @@ GET    /api/v1/signals                                        account
 GET    /api/v1/signals/<str:key>                              account
 GET    /api/v1/markets                                        account
 GET    /api/v1/markets/<str:market_id>                        account
+GET    /api/v1/markets/<str:market_id>/candles                account
 GET    /api/v1/markets/<str:market_id>/similar                account
 GET    /api/v1/intents                                        role
 POST   /api/v1/intents                                        trader super

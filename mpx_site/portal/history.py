@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from django.db.models import Q
 
+from markets.candles import WIDTHS, Width, candles
 from markets.models import Gap, Tick
 from mpx_site.portal.pictures import Chart, Point, chart
 from signals.models import Signal, SignalPoint
@@ -48,6 +49,24 @@ def edge_chart(
 def ticks_of(market_id: str) -> list[Tick]:
     """Return the newest ticks of a market, oldest first."""
     return list(Tick.objects.filter(market_id=market_id).order_by("-at")[:MOST_TICKS])[::-1]
+
+
+def past_of(
+    market_id: str, ticks: Sequence[Tick], *, since: datetime, until: datetime
+) -> Sequence[Tick]:
+    """Return what to draw: the ticks, or the last touch of each minute or hour.
+
+    The latter where the newest `MOST_TICKS` do not reach back to `since`.
+    """
+    if len(ticks) < MOST_TICKS or ticks[0].at <= since:
+        return ticks
+    width: Width = "1m" if until - since <= timedelta(days=1) else "1h"
+    found = candles(market_id, since=since, until=until, width=width)
+    ends = [min(candle.start + WIDTHS[width], until) for candle in found]
+    return [
+        Tick(market_id=market_id, at=end, bid=candle.bid, ask=candle.ask)
+        for end, candle in zip(ends, found, strict=True)
+    ]
 
 
 def gaps_of(market_id: str, *, since: datetime) -> list[Gap]:

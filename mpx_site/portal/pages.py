@@ -101,7 +101,7 @@ def market(market_id: str, *, span: str, at: datetime, trusted: bool) -> MarketP
         crosses=crosses([market_id], at=at, limits=limits),
         ages=whynot.ages(together),
         picture=history.touch_chart(
-            ticks,
+            history.past_of(market_id, ticks, since=since, until=at),
             since=since,
             until=at,
             followed=trusted and quote is not None and quote.state == "fresh",
