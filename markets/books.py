@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from markets.book import BadValue, Book
+from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
 from markets.gaps import Break
 from markets.listing import MarketTerms
 from markets.polymarket import wire
@@ -76,6 +77,24 @@ class Books:
             return (book,) if book.hot else NONE
         self._conn = conn
         return self._feed_any(body, received)
+
+    def hear(self, frame: Frame) -> Sequence[Book]:
+        """Take what is no message of a connection: its opening or closing, a REST answer."""
+        conn = frame.conn
+        if frame.ch == "clob":
+            missing = tokens_left_out(frame.req)
+            if missing:
+                return [book for token in missing if (book := self.no_book(token))]
+            return self.answer(frame.body, frame.t, conn)
+        if conn is None:
+            return ()
+        if frame.req == CLOSED:
+            reason = frame.body.decode(errors="replace")
+            return self.closed(conn, at=frame.t, reason=reason)
+        if frame.req == LEFT:
+            return self.left(frame.body.decode(errors="replace").split(","))
+        self.opened(conn)
+        return ()
 
     def _feed_any(self, body: bytes, received: int) -> Sequence[Book]:
         try:

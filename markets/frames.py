@@ -12,6 +12,7 @@ Channel = Literal["ws", "clob", "gamma"]
 # `req` of a "ws" frame that is no message: its connection was opened or closed, tokens (the
 # body, comma separated) are not followed any more, or (without a connection) all has ended.
 OPENED, CLOSED, LEFT, ENDED = "open", "closed", "left", "ended"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEFT_OUT = "/books?left_out="
 
 
@@ -34,6 +35,12 @@ def moment(t: int) -> datetime:
     """Return unix ns as an aware UTC datetime (to the microsecond)."""
     seconds, ns = divmod(t, 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=ns // 1_000)
+
+
+def unix_ns(at: datetime) -> int:
+    """Return an aware time (to the microsecond) as frames carry it."""
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
 
 
 def left_out(tokens: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ FORMAT = 1
 MEMBER_LINES = 2_000  # lines per gzip member
 PART_BYTES = 256 * 1024 * 1024  # as written, so compressed where it is
 _ENDINGS = (".jsonl.gz", ".jsonl")
+MISSING_PART = b"a part of the recording is missing"
 _HALF = b"\\udc"  # how half characters begin that stand for bytes that are not UTF-8
 _Moment = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # unix ns, up to the year 2262
 
@@ -203,13 +204,13 @@ class Recording:
         whole = True
         for number in range(1, max(parts) + 1):
             if not whole:
-                yield from _cut_off(following, last)
+                yield from cut_off(following, last)
             whole = False
             file = self._part(number, parts.get(number), last)
             self._past, self._under = self.bytes_read, file
             for frame in file or ():
                 last = frame.t
-                _follow(following, frame)
+                follow(following, frame)
                 yield frame
             whole = file is not None and not file.truncated
             self.truncated |= file is not None and file.truncated
@@ -242,7 +243,7 @@ class Recording:
         self.problems.note("recording", reason, at=at, subject=path.name, detail=detail)
 
 
-def _follow(following: set[int], frame: Frame) -> None:
+def follow(following: set[int], frame: Frame) -> None:
     """Keep which connections are open."""
     if frame.ch != "ws" or frame.conn is None:
         return
@@ -252,10 +253,10 @@ def _follow(following: set[int], frame: Frame) -> None:
         following.add(frame.conn)
 
 
-def _cut_off(following: set[int], at: int) -> Iterator[Frame]:
+def cut_off(following: set[int], at: int, *, why: bytes = MISSING_PART) -> Iterator[Frame]:
     """Say that connections broke: what they sent is lost, so their books are not known now."""
     for conn in sorted(following):
-        yield Frame(at, "ws", b"a part of the recording is missing", conn, CLOSED)
+        yield Frame(at, "ws", why, conn, CLOSED)
     following.clear()
 
 

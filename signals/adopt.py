@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import structlog
 
+from markets.frames import unix_ns
 from rules.engine import ActiveRule
 from rules.kernel.finding import Certificate, Finding, Leg, ProofStep
 from signals.episodes import Episode
 from signals.models import Signal
 
 log = structlog.stdlib.get_logger(__name__)
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Unreadable(ValueError):
@@ -94,12 +92,6 @@ def finding_of(payload: Mapping[str, Any]) -> Finding:
         return _finding(payload)
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
-
-
-def unix_ns(at: datetime) -> int:
-    """Return a time of the database (to the microsecond) as frames carry it."""
-    since = at - EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
 
 
 def _finding(payload: Mapping[str, Any]) -> Finding:

@@ -7,12 +7,11 @@ stores what a step gives back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from markets.book import Book
 from markets.books import Books
-from markets.frames import CLOSED, LEFT, Frame, tokens_left_out
+from markets.frames import Frame
 from markets.listing import OVER, BadListing, EventTerms, decode_page, read_page
 from markets.problems import Problems
 from rules import house
@@ -64,7 +63,7 @@ class Pipeline:
                 return Step((*(gone or ()), *self._house(frame)))
             return self._listing_frame(frame, gone or [])
         else:
-            touched = self._rarer(frame)
+            touched = self.books.hear(frame)
         if touched and (sightings := self.engine.look(touched, at=t)):
             return Step((*(gone or ()), *self._told(self.episodes.take(sightings, at=t))))
         return Step(tuple(gone)) if gone else NOTHING
@@ -73,42 +72,39 @@ class Pipeline:
         """Let time pass to `t` (unix ns) without a frame; say what is due by then."""
         return self._told(self.episodes.advance(at=t))
 
+    def pass_by(self, t: int) -> list[SignalChange]:
+        """Let time pass to that of a frame (unix ns) that is about nothing that is kept here.
+
+        What is done now and then is done when it would be if the frame were taken.
+        """
+        self.last_frame_at = t
+        told = self.advance(t) if t >= self.episodes.due else []
+        if t >= self._prove_at:
+            self._prove_at = t + PROVE_EVERY_NS
+            told += self._now_and_then(t)
+        return told
+
     def stop(self, *, why: str = "stopped") -> list[SignalChange]:
         """Close all open episodes at the time of the last frame, as a replay would."""
         return self._told(self.episodes.close_all(at=self.last_frame_at, why=why))
 
     def _examine(self, frame: Frame) -> list[SignalChange]:
         """Do now and then what is too dear for every frame, or depends on time alone."""
-        self.books.prove_some()
         if frame.ch == "ws" and frame.req is None:
             self.books.look_for_unknown_fields(frame.body, frame.t)
-        seen = self.engine.catch_up(at=frame.t)
-        if frame.t >= self._sweep_at and self.engine.sweeps:
-            self._sweep_at = frame.t + SWEEP_EVERY_NS
-            seen += self.engine.sweep(at=frame.t)
-        return self._told(self.episodes.take(seen, at=frame.t))
+        return self._now_and_then(frame.t)
+
+    def _now_and_then(self, t: int) -> list[SignalChange]:
+        self.books.prove_some()
+        seen = self.engine.catch_up(at=t)
+        if t >= self._sweep_at and self.engine.sweeps:
+            self._sweep_at = t + SWEEP_EVERY_NS
+            seen += self.engine.sweep(at=t)
+        return self._told(self.episodes.take(seen, at=t))
 
     def settle(self) -> list[SignalChange]:
         """Say what waits to be told, as when nothing more is to come for a while."""
         return self._told(self.episodes.settle(at=self.last_frame_at))
-
-    def _rarer(self, frame: Frame) -> Sequence[Book]:
-        """Take a connection's opening or closing, or a REST answer about books."""
-        books, conn = self.books, frame.conn
-        if frame.ch == "clob":
-            missing = tokens_left_out(frame.req)
-            if missing:
-                return [book for token in missing if (book := books.no_book(token))]
-            return books.answer(frame.body, frame.t, conn)
-        if conn is None:
-            return ()
-        if frame.req == CLOSED:
-            reason = frame.body.decode(errors="replace")
-            return books.closed(conn, at=frame.t, reason=reason)
-        if frame.req == LEFT:
-            return books.left(frame.body.decode(errors="replace").split(","))
-        books.opened(conn)
-        return ()
 
     def _listing_frame(self, frame: Frame, gone: list[SignalChange]) -> Step:
         rejected: list[BadListing] = []

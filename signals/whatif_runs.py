@@ -6,7 +6,6 @@ one that falls silent has died, and a sweep says so.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,23 +13,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, InterfaceError, transaction
 from django.utils import timezone
 
 from markets.connections import drop_dead_connections
+from markets.frames import unix_ns
+from markets.past.spans import Beginning, Coverage, Reading, coverage, kept_reading, spans
 from markets.recording import later_parts
 from rules.dsl import RuleError, parse_rule
 from rules.engine import ActiveRule
 from rules.house import HISTORY, RELATIONS
 from rules.load import definition_of
 from rules.models import Rule, RuleVersion
-from signals.adopt import unix_ns
-from signals.kept import Beginning, Coverage, Reading, coverage, kept_reading, spans
 from signals.whatif import WhatIf
 from signals.whatif_models import WhatIfRun
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 TELL_SECONDS: Final = 1.0
 LOOK_EVERY: Final = 200  # frames between two looks at the clock
@@ -217,7 +217,7 @@ def run(run_id: int, *, kept_folder: Path, recordings_folder: Path) -> None:
     try:
         answer = _answer(asked, kept_folder=kept_folder, recordings_folder=recordings_folder)
     except Cancelled:
-        log.info("whatif.cancelled id=%d", run_id)
+        log.info("whatif.cancelled", id=run_id)
     except (CannotRun, RuleError) as error:
         _end(run_id, WhatIfRun.State.FAILED, reason=str(error)[:500])
     except (KeyboardInterrupt, SystemExit):
@@ -230,7 +230,7 @@ def run(run_id: int, *, kept_folder: Path, recordings_folder: Path) -> None:
     else:
         told = {"permille": 1000, "frames": answer["frames"], "result": answer}
         _end(run_id, WhatIfRun.State.DONE, **told)
-        log.info("whatif.done id=%d frames=%d", run_id, answer["frames"])
+        log.info("whatif.done", id=run_id, frames=answer["frames"])
 
 
 def cancel(run_id: int, *, at: datetime) -> bool:
@@ -280,7 +280,7 @@ def _tell(run_id: int, share: float, frames: int) -> bool:
     try:
         return bool(under_way.update(**told))
     except (DatabaseError, InterfaceError) as error:
-        log.warning("whatif.not_told id=%d error=%s", run_id, error)
+        log.warning("whatif.not_told", id=run_id, error=str(error))
         return True
 
 

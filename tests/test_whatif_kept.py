@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from markets.frames import LEFT, Frame
+from markets.past.spans import Beginning, Reading, Span, coverage, kept_reading, spans
 from markets.recording import Recording, RecordingWriter
 from signals import kept
-from signals.kept import Beginning, Keeping, Kept, Span, coverage, kept_reading, prune, spans
+from signals.kept import Keeping, Kept, prune
 from signals.live import recording_header
 from signals.pipeline import Pipeline, Step
 from tests.live_cast import SECOND, START, rule, simulated
@@ -45,7 +46,7 @@ def ran(frames: Iterator[Frame] | list[Frame], wanted: Keeping) -> Pipeline:
     return pipeline
 
 
-def replayed(reading: kept.Reading) -> Pipeline:
+def replayed(reading: Reading) -> Pipeline:
     """Run a reading that is one stretch through a new pipeline; return it, not ended."""
     pipeline = Pipeline((rule(),))
     first, *frames = reading

@@ -20,13 +20,13 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from markets.past.spans import Span
 from markets.recording import RecordingWriter
 from mpx_site.celery import app
 from rules.dsl import parse_rule
 from rules.load import publish
 from rules.models import Rule, RuleVersion
 from signals import tasks, whatif_runs
-from signals.kept import Span
 from signals.models import Signal
 from signals.whatif_models import SILENT, WhatIfQuerySet, WhatIfRun
 from signals.whatif_runs import CannotRun, TooManyWaiting

@@ -12,15 +12,15 @@ from typing import Any
 
 from django.conf import settings
 
-from markets.frames import moment
+from markets.frames import moment, unix_ns
 from markets.models import Event, Market
+from markets.past.spans import coverage
 from mpx_site.portal.rules_views import Line, lines_of
 from rules.dsl import RuleError, parse_rule
 from rules.load import difference
 from rules.models import Rule, RuleVersion
 from rules.strict_yaml import Problem
-from signals import kept, whatif_runs
-from signals.adopt import unix_ns
+from signals import whatif_runs
 from signals.models import Signal
 from signals.whatif_models import WhatIfRun
 
@@ -113,7 +113,7 @@ def form_page(
 
 def _hours(hours: int, at: datetime) -> Hours:
     since = unix_ns(at - timedelta(hours=hours))
-    found = kept.coverage(settings.MPX_KEEP_DIR, since=since)
+    found = coverage(settings.MPX_KEEP_DIR, since=since)
     return Hours(hours, timedelta(microseconds=found.covered // 1_000) if found else None)
 
 
