@@ -1,41 +1,43 @@
 """From the outbox to people: what is due is told at least once, and each row says how it ended.
 
-One pass at a time and one process at a time: `Voice.held_until` is a lease. A process
-that dies between sending and writing it down leaves its rows pending, so they are told
-a second time and never lost.
+Each voice has rows, a lease (`Voice.held_until`), a budget and troubles of its own. A process
+that dies between sending and writing it down leaves its rows pending, so they are told a
+second time and never lost. What one voice waits for, no other does.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
-from alerts import journal
+from alerts import journal, threads, voices
+from alerts.composing import ALWAYS_TOLD, BUDGET_SPENT, Batch, batches, manner_of, portal
+from alerts.lines import line_of
+from alerts.messages import Alert, Later, Line, Message, Never, Outcome, Sent
 from alerts.models import Manner, OutboxEntry, Silence, Voice
-from alerts.pace import SECOND, Pace, kept
-from alerts.telegram import Later, Line, Message, Never, Outcome, Sent
-from alerts.voice_models import TELEGRAM
-from alerts.words import Words, as_html, as_text, digest, words_of
+from alerts.pace import Pace
+from alerts.words import as_text, words_of
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
-TAKES = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
 LONG = timedelta(minutes=2)  # what waits for longer than this, nobody sends
-LEASE = timedelta(seconds=60)  # longer than a pass can take: three messages of ten seconds
-SINGLES = 3  # that many are told one by one, more of them together
+LEASE = timedelta(seconds=60)
+GIVE_UP = 45.0  # seconds for one pass of a line: within the lease, whatever the far side does
 MOST_AT_ONCE = 1_000
 FIRST_RETRY, LONGEST_RETRY = timedelta(seconds=5), timedelta(minutes=10)
-ALWAYS_TOLD = "killswitch."
 DRY_RUN = "dry_run"
 MAY_TEST = "alerts.test_voice"
-BUDGET_SPENT = "the hour's budget of messages is spent"
 SENDING = ("sent", "told", "last_ok_at", "broken", "broken_at", "not_before", "chat")
 State = OutboxEntry.State
 
@@ -49,24 +51,12 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """One message and the rows that it tells."""
+class Call:
+    """What one voice has to say in this pass, and the line that it says it on."""
 
-    rows: tuple[OutboxEntry, ...]
-    message: Message
-
-
-def lacking() -> list[str]:
-    """Return the settings that Telegram takes and that are empty."""
-    return [key for key in TAKES if not getattr(settings, key)]
-
-
-def line_now(voice: Voice | None = None) -> Line | None:
-    """Return where Telegram messages go; None where none is configured: a dry run."""
-    if not settings.TELEGRAM_ENABLED or lacking():
-        return None
-    chat = (voice.chat if voice else "") or settings.TELEGRAM_CHAT_ID
-    return Line(settings.TELEGRAM_BOT_TOKEN, chat, settings.TELEGRAM_API_URL)
+    voice: Voice
+    line: Line
+    batches: tuple[Batch, ...]
 
 
 def backlog() -> Backlog:
@@ -76,14 +66,15 @@ def backlog() -> Backlog:
 
 
 def deliver(*, at: datetime, clock: Callable[[], datetime] = timezone.now) -> int:
-    """Make one pass; return how many rows it settled. Safe to call at any time, from anywhere."""
-    voice = _turn(at) if _due(at).exists() else None
-    if voice is None:
-        return 0
+    """Make one pass of every voice; return how many rows it settled. Safe at any time, from
+    anywhere: a voice that another process speaks with is left to it."""
+    names = list(_due(at).order_by().values_list("voice", flat=True).distinct())
+    held = [voice for name in names if (voice := _turn(name, at)) is not None]
     try:
-        return _pass(voice, at, clock)
+        return _pass(held, at, clock)
     finally:
-        Voice.objects.filter(pk=voice.pk).update(held_until=None)
+        for voice in held:
+            _release(voice)
 
 
 def _due(at: datetime) -> QuerySet[OutboxEntry]:
@@ -91,29 +82,82 @@ def _due(at: datetime) -> QuerySet[OutboxEntry]:
     return due.order_by("due_at", "id")
 
 
-def _turn(at: datetime) -> Voice | None:
-    """Take the lease; None while another process has it."""
-    Voice.objects.get_or_create(name=TELEGRAM)
+def _turn(name: str, at: datetime) -> Voice | None:
+    """Take a voice's lease; None while another process has it."""
+    voices.row_of(name)
     free = Q(held_until=None) | Q(held_until__lt=at)
-    taken = Voice.objects.filter(free, name=TELEGRAM).update(held_until=at + LEASE)
-    return Voice.objects.get(name=TELEGRAM) if taken else None
+    taken = Voice.objects.filter(free, name=name).update(held_until=at + LEASE)
+    return Voice.objects.get(name=name) if taken else None
 
 
-def _pass(voice: Voice, at: datetime, clock: Callable[[], datetime]) -> int:
-    rows, held = _told_and_held(_due(at)[:MOST_AT_ONCE], at)
-    if not rows:
-        return held
-    line = line_now(voice)
+def _release(voice: Voice) -> None:
+    """End a lease, unless it has ended and is another's by now."""
+    Voice.objects.filter(pk=voice.pk, held_until=voice.held_until).update(held_until=None)
+
+
+def _pass(held: Sequence[Voice], at: datetime, clock: Callable[[], datetime]) -> int:
+    """Let the voices speak side by side; the database is this thread's alone."""
+    settled, calls = 0, []
+    for voice in held:
+        done, call = _prepared(voice, at)
+        settled += done
+        if call is not None:
+            calls.append(call)
+    for call, outcomes in _answered(calls):
+        settled += _settle(call, outcomes, clock())
+        _release(call.voice)
+    return settled
+
+
+def _answered(calls: Sequence[Call]) -> Iterator[tuple[Call, list[Outcome]]]:
+    """Make the calls at once and return each as it ends; one that does not is given up."""
+    ended: queue.SimpleQueue[tuple[Call, list[Outcome]]] = queue.SimpleQueue()
+    for call in calls:
+        threading.Thread(target=_made, args=(call, ended), daemon=True).start()
+    open_calls = {call.voice.name: call for call in calls}
+    give_up = time.monotonic() + GIVE_UP
+    while open_calls:
+        try:
+            call, outcomes = ended.get(timeout=max(0.0, give_up - time.monotonic()))
+        except queue.Empty:
+            break
+        del open_calls[call.voice.name]
+        yield call, outcomes
+    for call in open_calls.values():
+        yield call, [Later(f"no end within {GIVE_UP:g} s")]
+
+
+def _made(call: Call, ended: queue.SimpleQueue[tuple[Call, list[Outcome]]]) -> None:
+    try:
+        outcomes = call.line.send([batch.message for batch in call.batches])
+    except Exception as error:  # a fault of this voice must stop neither the pass nor the others
+        log.exception("alert.line_failed", voice=call.voice.name)
+        outcomes = [Later(f"fault of this desk: {type(error).__name__}")]
+    ended.put((call, outcomes))
+
+
+def _prepared(voice: Voice, at: datetime) -> tuple[int, Call | None]:
+    """Settle what needs no message; return how many rows, and what is to be said now."""
+    due = _due(at).filter(voice=voice.name)[:MOST_AT_ONCE]
+    wanted, held = _told_and_held(due, at)
+    turn = threads.turn(wanted)
+    held += sum(
+        OutboxEntry.objects.filter(pk=pk, state=State.PENDING).update(
+            state=State.SUPPRESSED, reason=why
+        )
+        for pk, why in turn.settled.items()
+    )
+    if not turn.rows:
+        return held, None
+    line = line_of(voice.name, voice)
     if line is None:
-        return held + _rehearse(rows, at)
+        return held + _rehearse(voice, turn.rows, at), None
     if voice.broken or (voice.not_before and at < voice.not_before):
-        return held
-    pace = Pace(line.group, voice.budget)
+        return held, None
+    pace = Pace(line.limits, voice.budget)
     if pace.wait(voice.sent, at=at.timestamp()) > 0:
-        return held + _wait(rows, spent=pace.spent(voice.sent, at=at.timestamp()))
-    batches = _batches(rows, voice, at)
-    outcomes = line.send([batch.message for batch in batches], apart=SECOND)
-    return held + _settle(voice, batches, outcomes, clock())
+        return held + _wait(turn.rows, spent=pace.spent(voice.sent, at=at.timestamp())), None
+    return held, Call(voice, line, batches(turn, line, voice, at))
 
 
 def _wait(rows: Sequence[OutboxEntry], *, spent: bool) -> int:
@@ -141,7 +185,7 @@ def _told_and_held(due: Iterable[OutboxEntry], at: datetime) -> tuple[list[Outbo
 def _held_back(row: OutboxEntry, off: set[str], silences: Sequence[Silence]) -> str:
     if row.kind.startswith(ALWAYS_TOLD):
         return ""
-    if row.kind in off:
+    if manner_of(row) in off:
         return f"{row.kind} is switched off"
     for silence in silences:
         if silence.covers(row.kind, row.payload):
@@ -150,46 +194,21 @@ def _held_back(row: OutboxEntry, off: set[str], silences: Sequence[Silence]) -> 
     return ""
 
 
-def _rehearse(rows: Sequence[OutboxEntry], at: datetime) -> int:
+def _rehearse(voice: Voice, rows: Sequence[OutboxEntry], at: datetime) -> int:
     """Do everything but send, and say so in the log and on the rows."""
     for row in rows:
         words = words_of(row.kind, row.payload)
-        log.info("alert.dry_run key=%s text=%r", row.key, as_text(words, portal=_portal()))
-    return sum(
-        _close(row, State.SENT, reason="Telegram is off", transport=DRY_RUN, sent_at=at)
-        for row in rows
-    )
+        log.info("alert.dry_run", key=row.key, text=as_text(words, portal=portal()))
+    why = f"{voices.label(voice.name)} is off"
+    return sum(_close(row, State.SENT, reason=why, transport=DRY_RUN, sent_at=at) for row in rows)
 
 
-def _batches(rows: Sequence[OutboxEntry], voice: Voice, at: datetime) -> list[Batch]:
-    silent = set(Manner.objects.filter(how=Manner.How.SILENT).values_list("kind", flat=True))
-    quiet = voice.is_quiet(at)
-
-    def batch(of: Sequence[OutboxEntry], words: Words) -> Batch:
-        loud = any(row.kind.startswith(ALWAYS_TOLD) for row in of)
-        still = not loud and (quiet or all(row.kind in silent for row in of))
-        return Batch(tuple(of), _message(words, silent=still))
-
-    spoken = [words_of(row.kind, row.payload) for row in rows]
-    left = voice.budget - len(kept(voice.sent, at=at.timestamp()))
-    if len(rows) <= min(SINGLES, left):
-        return [batch([row], words) for row, words in zip(rows, spoken, strict=True)]
-    why = BUDGET_SPENT if any(row.reason == BUDGET_SPENT for row in rows) else ""
-    return [batch(rows, digest(spoken, held_back=why))]
-
-
-def _message(words: Words, *, silent: bool = False) -> Message:
-    return Message(as_html(words, portal=_portal()), as_text(words, portal=_portal()), silent)
-
-
-def _settle(
-    voice: Voice, batches: Sequence[Batch], outcomes: Sequence[Outcome], at: datetime
-) -> int:
+def _settle(call: Call, outcomes: Sequence[Outcome], at: datetime) -> int:
     """Write down what became of each message; what was not tried stays as it is."""
     settled = 0
-    for batch, outcome in zip(batches, outcomes, strict=False):
+    for batch, outcome in zip(call.batches, outcomes, strict=False):
         with transaction.atomic():
-            settled += _settle_one(voice, batch, outcome, at)
+            settled += _settle_one(call.voice, batch, outcome, at)
     return settled
 
 
@@ -197,18 +216,18 @@ def _settle_one(voice: Voice, batch: Batch, outcome: Outcome, at: datetime) -> i
     if isinstance(outcome, Sent):
         return _sent(voice, batch, outcome, at)
     voice.failures = F("failures") + 1
-    log.warning("alert.not_sent rows=%s reason=%s", len(batch.rows), outcome.reason)
+    log.warning("alert.not_sent", voice=voice.name, rows=len(batch.rows), reason=outcome.reason)
     if isinstance(outcome, Never) and not outcome.voice:
         voice.save(update_fields=["failures"])
         return sum(_close(row, State.FAILED, reason=outcome.reason) for row in batch.rows)
     if isinstance(outcome, Never):
         voice.broken, voice.broken_at = outcome.reason, at
         voice.save(update_fields=["failures", "broken", "broken_at"])
-    elif outcome.seconds is not None:
-        voice.not_before = at + timedelta(seconds=outcome.seconds)
-        voice.save(update_fields=["failures", "not_before"])
     else:
-        voice.save(update_fields=["failures"])
+        # New rows would go into the same trouble, and take their time of the pass.
+        wait = FIRST_RETRY if outcome.seconds is None else timedelta(seconds=outcome.seconds)
+        voice.not_before = at + wait
+        voice.save(update_fields=["failures", "not_before"])
     for row in batch.rows:
         _again(row, outcome, at)
     return 0
@@ -217,12 +236,14 @@ def _settle_one(voice: Voice, batch: Batch, outcome: Outcome, at: datetime) -> i
 def _sent(voice: Voice, batch: Batch, outcome: Sent, at: datetime) -> int:
     voice.note_sent(1, at)
     voice.broken, voice.broken_at, voice.not_before = "", None, None
-    if outcome.chat != (voice.chat or settings.TELEGRAM_CHAT_ID):
+    if outcome.chat and outcome.chat != (voice.chat or settings.TELEGRAM_CHAT_ID):
         voice.chat = outcome.chat
     voice.save(update_fields=SENDING)
     voice.refresh_from_db()
-    together = f"with {len(batch.rows) - 1} others" if len(batch.rows) > 1 else ""
-    told = {"transport": TELEGRAM, "sent_at": at, "message_id": outcome.message_id}
+    alone = len(batch.rows) == 1
+    together = "" if alone else f"with {len(batch.rows) - 1} others"
+    number = outcome.message_id if alone else None
+    told = {"transport": voice.name, "sent_at": at, "message_id": number}
     return sum(_close(row, State.SENT, reason=together, **told) for row in batch.rows)
 
 
@@ -243,19 +264,24 @@ def _close(row: OutboxEntry, state: State, *, reason: str = "", **told: object) 
     )
 
 
-def _portal() -> str:
-    return str(settings.MPX_PORTAL_URL).rstrip("/")
-
-
 @transaction.atomic
-def send_again(rows: QuerySet[OutboxEntry] | None = None, *, by: str, at: datetime) -> int:
-    """Let failed rows wait to be told once more, None: all of them; return how many.
+def send_again(
+    rows: QuerySet[OutboxEntry] | None = None,
+    *,
+    by: str,
+    at: datetime,
+    names: Iterable[str] = voices.NAMES,
+) -> int:
+    """Let failed rows wait to be told once more, None: all those of the named voices; return how
+    many.
 
-    All of them ends the stop of a voice, too. The audit chain has who did it.
+    All of them ends the stop of these voices, too. The audit chain has who did it.
     """
+    wanted = OutboxEntry.objects.filter(voice__in=names) if rows is None else rows
     if rows is None:
-        Voice.objects.filter(name=TELEGRAM).update(broken="", broken_at=None, not_before=None)
-    failed = (OutboxEntry.objects if rows is None else rows).filter(state=State.FAILED)
+        stopped = Voice.objects.filter(name__in=names)
+        stopped.update(broken="", broken_at=None, not_before=None)
+    failed = wanted.filter(state=State.FAILED)
     keys = list(failed.values_list("key", flat=True)[:MOST_AT_ONCE])
     moved = failed.update(state=State.PENDING, due_at=at, attempts=0, reason="sent again by hand")
     if moved or rows is None:
@@ -264,27 +290,39 @@ def send_again(rows: QuerySet[OutboxEntry] | None = None, *, by: str, at: dateti
     return moved
 
 
-def send_test(text: str, *, at: datetime) -> tuple[str, Outcome | None]:
-    """Send one message now; return (transport, outcome), the outcome None for a dry run."""
-    voice, _ = Voice.objects.get_or_create(name=TELEGRAM)
-    line = line_now(voice)
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What became of a test message; the outcome is None for a dry run."""
+
+    transport: str
+    chat: str
+    outcome: Outcome | None
+
+    @property
+    def row(self) -> dict[str, object]:
+        """Return it as a JSON object; where it went to only by what gives nothing away."""
+        outcome = self.outcome
+        return {
+            "transport": self.transport,
+            "sent": isinstance(outcome, Sent),
+            "chat": self.chat,
+            "message_id": outcome.message_id if isinstance(outcome, Sent) else None,
+            "reason": outcome.reason if isinstance(outcome, Later | Never) else "",
+        }
+
+
+def send_test(text: str, *, at: datetime, name: str = voices.TELEGRAM) -> Tested:
+    """Send one message by a voice now. That it gets through ends the voice's stop."""
+    voice = voices.row_of(name)
+    line = line_of(name, voice)
     words = words_of("test", {"text": text})
     if line is None:
-        log.info("alert.dry_run key=test text=%r", as_text(words, portal=_portal()))
-        return DRY_RUN, None
-    message = _message(words)
-    (outcome,) = line.send([message], apart=0)
-    _settle_one(voice, Batch((), message), outcome, at)
-    return TELEGRAM, outcome
-
-
-def outcome_row(transport: str, outcome: Outcome | None) -> dict[str, object]:
-    """Return what became of a message as a JSON object; the chat by its last digits only."""
-    line = line_now(Voice.objects.filter(name=TELEGRAM).first())
-    return {
-        "transport": transport,
-        "sent": isinstance(outcome, Sent),
-        "chat": line.masked if line else "",
-        "message_id": outcome.message_id if isinstance(outcome, Sent) else None,
-        "reason": outcome.reason if isinstance(outcome, Later | Never) else "",
-    }
+        log.info("alert.dry_run", key="test", text=as_text(words, portal=portal()))
+        return Tested(DRY_RUN, "", None)
+    key = f"test:{secrets.token_hex(8)}"
+    alert = Alert(key, "test", at, key, words, {"text": text})
+    message = Message(key, words, portal(), (alert,))
+    call = Call(voice, line, (Batch((), message),))
+    for _, (outcome,) in _answered([call]):
+        _settle_one(voice, call.batches[0], outcome, at)
+    return Tested(name, line.masked, outcome)

@@ -20,7 +20,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 
-from alerts import feedlog
+from alerts import feedlog, voices
 from alerts.models import AuditEntry, AuditHead, FeedEntry, Heartbeat, OutboxEntry
 
 JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
@@ -91,21 +91,16 @@ def tell(*, topic: str, kind: str, payload: dict[str, Any], at: datetime) -> Fee
 def alert(
     *, key: str, kind: str, payload: dict[str, Any], at: datetime, held_back: str = ""
 ) -> None:
-    """Put one alert into the outbox; the same key twice is one alert.
+    """Put one alert into the outbox, once for each voice; the same key twice is one alert.
 
-    `held_back` is why it must not be sent; the row is there all the same.
+    `held_back` is why it must not be sent; the rows are there all the same.
     """
     state = OutboxEntry.State.SUPPRESSED if held_back else OutboxEntry.State.PENDING
-    OutboxEntry.objects.get_or_create(
-        key=key,
-        defaults={
-            "kind": kind,
-            "payload": _plain(payload),
-            "due_at": at,
-            "state": state,
-            "reason": held_back,
-        },
-    )
+    facts = {
+        "kind": kind, "payload": _plain(payload), "due_at": at, "state": state, "reason": held_back
+    }  # fmt: skip
+    for voice in voices.listed():
+        OutboxEntry.objects.get_or_create(key=key, voice=voice, defaults=facts)
 
 
 def beat(component: str, *, at: datetime, progress: int, **detail: object) -> None:

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 
-from alerts import delivery, watchdog
+from alerts import watchdog
+from alerts.composing import portal
+from alerts.lines import line_of
+from alerts.messages import Later, Line, Message, Never, Sent
 from alerts.models import Trouble, Voice
-from alerts.telegram import Later, Line, Message, Never, Sent
 from alerts.voice_models import TELEGRAM
-from alerts.words import as_html, as_text, words_of
+from alerts.words import words_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Lifeline:
     def alive(self, *, at: datetime) -> None:
         """The database answers. Raises DatabaseError if it is gone before its return is told."""
         if self._line_at is None or at - self._line_at >= LOOK_AGAIN:
-            self._line = delivery.line_now(Voice.objects.filter(name=TELEGRAM).first())
+            self._line = line_of(TELEGRAM, Voice.objects.filter(name=TELEGRAM).first())
             self._line_at = at
         if self._away and at - self._alive_at >= SILENCE:
             _tell_return(since=self._alive_at, at=at)
@@ -57,7 +58,7 @@ class Lifeline:
         if self._line is None or (self._told_at and at - self._told_at < APART):
             self._told = True
             return
-        (outcome,) = self._line.send([_message(self._alive_at)], apart=0)
+        (outcome,) = self._line.send([_message(self._alive_at)])
         if isinstance(outcome, Sent):
             self._told, self._told_at = True, at
             return
@@ -80,5 +81,5 @@ def _message(since: datetime) -> Message:
         "since": since.isoformat(timespec="seconds"),
         "text": "Nothing is stored until it is back; what is found meanwhile waits in memory.",
     }
-    words, portal = words_of("component.silent", told), str(settings.MPX_PORTAL_URL).rstrip("/")
-    return Message(as_html(words, portal=portal), as_text(words, portal=portal))
+    words = words_of("component.silent", told)
+    return Message(f"component.silent:{DATABASE}", words, portal())

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import models
 
+from alerts.voice_models import TELEGRAM
 from alerts.voice_models import Manner as Manner
 from alerts.voice_models import Silence as Silence
 from alerts.voice_models import Voice as Voice
@@ -86,7 +87,10 @@ class FeedTicket(models.Model):
 
 
 class OutboxEntry(models.Model):
-    """An alert that must be told; written with the row it speaks of."""
+    """An alert that one voice must tell; written with the row it speaks of.
+
+    The same alert of several voices has the same key: each tells it, or does not, by itself.
+    """
 
     class State(models.TextChoices):
         PENDING = "PENDING"
@@ -94,7 +98,8 @@ class OutboxEntry(models.Model):
         FAILED = "FAILED"
         SUPPRESSED = "SUPPRESSED"
 
-    key = models.CharField(max_length=120, unique=True)
+    key = models.CharField(max_length=120)
+    voice = models.CharField(max_length=20, default=TELEGRAM)
     kind = models.CharField(max_length=40)
     state = models.CharField(max_length=12, choices=State.choices, default=State.PENDING)
     payload = models.JSONField()
@@ -103,14 +108,19 @@ class OutboxEntry(models.Model):
     reason = models.CharField(max_length=300, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     transport = models.CharField(
-        max_length=20, blank=True, help_text="What told it: telegram, or dry_run for nothing."
+        max_length=20, blank=True, help_text="What told it: its voice, or dry_run for nothing."
     )
-    message_id = models.BigIntegerField(null=True, blank=True)
+    message_id = models.BigIntegerField(
+        null=True, blank=True, help_text="Of a message that tells this alert alone."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         verbose_name_plural = "outbox entries"
         indexes = [models.Index(fields=["state", "due_at"], name="outbox_due")]
+        constraints = [
+            models.UniqueConstraint(fields=["key", "voice"], name="alert_once_a_voice"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.key} ({self.state})"

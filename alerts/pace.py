@@ -1,4 +1,4 @@
-"""How often a chat may be written to (pure). Times are unix seconds.
+"""How often a voice may speak (pure). Times are unix seconds.
 
 Telegram's limits: about one message a second to a chat and 20 a minute to a group
 (Bot API FAQ, "my bot is hitting limits").
@@ -10,21 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SECOND, MINUTE, HOUR = 1.05, 60.0, 3600.0
-GROUP_PER_MINUTE = 20
-CHAT_PER_MINUTE = 40  # to a person; what a second allows, with room for other bots of the desk
+Limits = tuple[tuple[int, float], ...]  # so many messages in so many seconds
+GROUP: Limits = ((1, SECOND), (20, MINUTE))
+# To a person: what a second allows, with room for other bots of the desk.
+CHAT: Limits = ((1, SECOND), (40, MINUTE))
+FREE: Limits = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a chat takes. `budget` is how many messages an hour the desk allows itself."""
+    """What the far side takes. `budget` is how many messages an hour the desk allows itself."""
 
-    group: bool
+    limits: Limits
     budget: int
 
     def wait(self, sent: Sequence[float], *, at: float) -> float:
         """Return the seconds until the next message may go; 0 for now."""
-        per_minute = GROUP_PER_MINUTE if self.group else CHAT_PER_MINUTE
-        limits = ((1, SECOND), (per_minute, MINUTE), (self.budget, HOUR))
+        limits = (*self.limits, (self.budget, HOUR))
         return max(0.0, *(_wait(sent, count, span, at) for count, span in limits))
 
     def spent(self, sent: Sequence[float], *, at: float) -> bool:
@@ -35,7 +37,7 @@ class Pace:
 def _wait(sent: Sequence[float], count: int, span: float, at: float) -> float:
     """Return how long until fewer than `count` of the messages lie within `span`."""
     recent = [each for each in sent if each > at - span]
-    return recent[-count] + span - at if len(recent) >= count else 0.0
+    return recent[-count] + span - at if recent and len(recent) >= count else 0.0
 
 
 def kept(sent: Sequence[float], *, at: float) -> list[float]:

@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import ClassVar, Final
 
 os.environ.setdefault("PTB_TIMEDELTA", "true")  # or each RetryAfter warns of what is to come
 
-from telegram import Bot, LinkPreviewOptions
+from telegram import Bot, LinkPreviewOptions, ReplyParameters
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -27,45 +27,13 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
+from alerts.messages import Later, Message, Never, Outcome, Sent
+from alerts.pace import CHAT, GROUP, SECOND, Limits
+
 SECONDS: Final = 10.0  # for one message, whatever the far side does
 MOST_DETAIL: Final = 200
 CANNOT_PARSE: Final = "can't parse entities"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message. `plain` is sent instead where Telegram cannot read the markup."""
-
-    html: str
-    plain: str
-    silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """It was taken. `chat` is another than asked if the group has become one of another id."""
-
-    message_id: int
-    chat: str
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """It was not taken, and may be in `seconds`; None when nobody says how long."""
-
-    reason: str
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """It will not be taken. `voice` says whether no other message would be either."""
-
-    reason: str
-    voice: bool
-
-
-Outcome = Sent | Later | Never
+NOT_MODIFIED: Final = "message is not modified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +44,16 @@ class Line:
     chat: str
     api: str
 
-    def send(self, messages: Sequence[Message], *, apart: float) -> list[Outcome]:
-        """Send one after the other, `apart` seconds; stop at the first that is not taken.
+    most: ClassVar[int] = 1_000
+
+    def send(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Send one after the other; stop at the first that is not taken.
 
         One bot per call: it belongs to the event loop that it was made in.
         """
-        return asyncio.run(self._send_all(messages, apart))
+        return asyncio.run(self._send_all(messages))
 
-    async def _send_all(self, messages: Sequence[Message], apart: float) -> list[Outcome]:
+    async def _send_all(self, messages: Sequence[Message]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         request = HTTPXRequest(read_timeout=SECONDS, connect_timeout=SECONDS / 2)
         bot = Bot(self.token, base_url=self.api, request=request)
@@ -91,7 +61,7 @@ class Line:
         try:
             for message in messages:
                 if outcomes:
-                    await asyncio.sleep(apart)
+                    await asyncio.sleep(SECOND)
                 outcomes.append(await self._send(bot, chat, message))
                 last = outcomes[-1]
                 if not isinstance(last, Sent):
@@ -118,25 +88,46 @@ class Line:
             return Later(self._reason(error))
 
     async def _told(self, bot: Bot, chat: str, message: Message) -> Sent:
+        if message.edit and message.about is not None and await self._edited(bot, chat, message):
+            return Sent(message.about, chat)
         try:
-            return await self._post(bot, chat, message.html, "HTML", message.silent)
+            return await self._post(bot, chat, message)
         except ChatMigrated as moved:
-            return await self._post(
-                bot, str(moved.new_chat_id), message.html, "HTML", message.silent
-            )
+            return await self._post(bot, str(moved.new_chat_id), message)
         except BadRequest as error:
             if CANNOT_PARSE not in str(error).lower():
                 raise
-            return await self._post(bot, chat, message.plain, None, message.silent)
+            return await self._post(bot, chat, message, plain=True)
 
     @staticmethod
-    async def _post(bot: Bot, chat: str, text: str, mode: str | None, silent: bool) -> Sent:
+    async def _edited(bot: Bot, chat: str, message: Message) -> bool:
+        """Change the earlier message into this one; False if that is refused."""
+        try:
+            await bot.edit_message_text(
+                message.html,
+                chat_id=chat,
+                message_id=message.about,
+                parse_mode="HTML",
+                link_preview_options=LinkPreviewOptions(is_disabled=True),
+            )
+        except BadRequest as error:
+            return NOT_MODIFIED in str(error).lower()  # it was done, and not written down
+        except ChatMigrated:
+            return False
+        return True
+
+    @staticmethod
+    async def _post(bot: Bot, chat: str, message: Message, *, plain: bool = False) -> Sent:
+        answers = None
+        if message.about is not None:
+            answers = ReplyParameters(message.about, allow_sending_without_reply=True)
         told = await bot.send_message(
             chat,
-            text,
-            parse_mode=mode,
-            disable_notification=silent,
+            message.plain if plain else message.html,
+            parse_mode=None if plain else "HTML",
+            disable_notification=message.silent,
             link_preview_options=LinkPreviewOptions(is_disabled=True),
+            reply_parameters=answers,
         )
         return Sent(told.message_id, chat)
 
@@ -145,9 +136,9 @@ class Line:
         return told[:MOST_DETAIL]
 
     @property
-    def group(self) -> bool:
-        """Say whether the chat is a group or channel: their ids are negative, or names."""
-        return self.chat.startswith(("-", "@"))
+    def limits(self) -> Limits:
+        """Return the limits of the chat; ids of groups and channels are negative, or names."""
+        return GROUP if self.chat.startswith(("-", "@")) else CHAT
 
     @property
     def masked(self) -> str:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from alerts import delivery, journal
+from alerts import delivery, journal, voices
+from alerts.delivery import Tested
+from alerts.lines import line_of
 from alerts.models import Manner, Silence, Voice
+from alerts.standing import standing
 
 if TYPE_CHECKING:  # Django's own class takes no parameters at run time
     _VoiceAdmin = admin.ModelAdmin[Voice]
@@ -26,15 +29,15 @@ SILENT_FOR = timedelta(hours=1)
 @admin.register(Voice)
 class VoiceAdmin(_VoiceAdmin):
     """Budget and quiet hours are for people; the rest is what happened. Secrets stay in the
-    environment: of the chat only the last digits are shown."""
+    environment: of the place that a voice speaks to no more is shown than one knows it by."""
 
-    list_display = ("name", "state", "chat_end", "last_ok_at", "told", "failures", "budget")
+    list_display = ("label", "state", "place", "last_ok_at", "told", "failures", "budget")
     fields = (
-        "name", "state", "chat_end", ("quiet_from", "quiet_to"), "budget",
+        "label", "state", "place", ("quiet_from", "quiet_to"), "budget",
         "last_ok_at", "told", "failures", "broken", "broken_at", "not_before",
     )  # fmt: skip
     readonly_fields = (
-        "name", "state", "chat_end", "last_ok_at", "told", "failures", "broken", "broken_at",
+        "label", "state", "place", "last_ok_at", "told", "failures", "broken", "broken_at",
         "not_before",
     )  # fmt: skip
     actions = ("try_again", "send_test")
@@ -48,36 +51,48 @@ class VoiceAdmin(_VoiceAdmin):
     def has_test_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(delivery.MAY_TEST)
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        for name in voices.listed():  # so that a voice that has not spoken yet is here, too
+            voices.row_of(name)
+        return super().changelist_view(request, extra_context)
+
+    @admin.display(description="voice", ordering="name")
+    def label(self, voice: Voice) -> str:
+        return voices.label(voice.name)
+
     @admin.display(description="state")
     def state(self, voice: Voice) -> str:
-        if delivery.line_now(voice) is None:
-            return "○ dry run: alerts are only written down"
-        if voice.broken:
-            return f"✕ stopped: {voice.broken}"
-        if voice.not_before and voice.not_before > timezone.now():
-            return f"◔ asked to wait until {voice.not_before:%H:%M:%S} UTC"
-        return "✓ on"
+        return " ".join(standing(voice, at=timezone.now()))
 
-    @admin.display(description="chat")
-    def chat_end(self, voice: Voice) -> str:
-        line = delivery.line_now(voice)
+    @admin.display(description="speaks to")
+    def place(self, voice: Voice) -> str:
+        line = line_of(voice.name, voice)
         return line.masked if line else "not configured"
 
     @admin.action(description="Try again what was stopped or failed", permissions=["change"])
-    def try_again(self, request: HttpRequest, voices: QuerySet[Voice]) -> None:
-        moved = delivery.send_again(by=request.user.get_username(), at=timezone.now())
+    def try_again(self, request: HttpRequest, chosen: QuerySet[Voice]) -> None:
+        names = [voice.name for voice in chosen]
+        who = request.user.get_username()
+        moved = delivery.send_again(by=who, at=timezone.now(), names=names)
         self.message_user(request, f"On again; {moved} failed alert(s) wait to be sent.")
 
     @admin.action(description="Send a test message now", permissions=["test"])
-    def send_test(self, request: HttpRequest, voices: QuerySet[Voice]) -> None:
-        who = request.user.get_username()
-        told = delivery.outcome_row(*delivery.send_test(f"Test by {who}", at=timezone.now()))
-        if told["transport"] == delivery.DRY_RUN:
-            self.message_user(request, "Dry run: Telegram is off.", messages.WARNING)
-        elif told["sent"]:
-            self.message_user(request, f"Sent to {told['chat']}.", messages.SUCCESS)
-        else:
-            self.message_user(request, f"Not sent: {told['reason']}", messages.ERROR)
+    def send_test(self, request: HttpRequest, chosen: QuerySet[Voice]) -> None:
+        for voice in chosen:
+            text = f"Test by {request.user.get_username()}"
+            tested = delivery.send_test(text, at=timezone.now(), name=voice.name)
+            self.message_user(request, *_became(voices.label(voice.name), tested))
+
+
+def _became(label: str, tested: Tested) -> tuple[str, int]:
+    told = tested.row
+    if tested.outcome is None:
+        return f"Dry run: {label} is off.", messages.WARNING
+    if told["sent"]:
+        return f"Sent to {told['chat']}.", messages.SUCCESS
+    return f"{label}: not sent: {told['reason']}", messages.ERROR
 
 
 @admin.register(Manner)

@@ -10,7 +10,9 @@ from django.db.models import F, Q
 
 from alerts.pace import kept
 
-TELEGRAM = "telegram"
+TELEGRAM, WEBHOOK, EMAIL = "telegram", "webhook", "email"
+# Told only where somebody has asked for it: they would multiply the messages of a desk.
+OPT_IN = ("signal.observed", "signal.closed")
 
 
 class Voice(models.Model):
@@ -68,7 +70,8 @@ class Voice(models.Model):
 
 
 class Manner(models.Model):
-    """How one kind of alert is told; a kind without a row is told with sound."""
+    """How one kind of alert is told. A kind without a row is told with sound, unless it is one
+    of `OPT_IN`: those are not even written down."""
 
     class How(models.TextChoices):
         ON = "ON", "with sound"
@@ -76,12 +79,21 @@ class Manner(models.Model):
         OFF = "OFF", "not at all"
 
     kind = models.CharField(
-        max_length=40, unique=True, help_text="signal.p1, breaker.opened, intent.filled, ..."
+        max_length=40,
+        unique=True,
+        help_text="signal.p1, breaker.opened, intent.filled, ... Told only if set here: "
+        + ", ".join(OPT_IN),
     )
     how = models.CharField(max_length=6, choices=How.choices, default=How.ON)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.get_how_display()}"
+
+    @classmethod
+    def asked_for(cls) -> frozenset[str]:
+        """Return those of the `OPT_IN` kinds that are wanted."""
+        rows = cls.objects.filter(kind__in=OPT_IN).exclude(how=cls.How.OFF)
+        return frozenset(rows.values_list("kind", flat=True))
 
 
 class Silence(models.Model):

@@ -1,19 +1,22 @@
-"""The doctor's look at what the desk tells people: the outbox, and the voice it speaks with."""
+"""The doctor's look at what the desk tells people: the outbox, and the voices it speaks with."""
 
 from __future__ import annotations
 
 from django.utils import timezone
 
-from alerts.delivery import LONG, backlog, line_now
+from alerts import voices
+from alerts.delivery import LONG, backlog
 from alerts.models import OutboxEntry, Voice
+from alerts.voice_models import TELEGRAM
 from mpx_site.doctor_words import Seen, fail, ok, warn
 
 
 def alerts() -> Seen:
-    """Say whether alerts get out: what waits, what failed, and whether the voice was stopped."""
-    voice = Voice.objects.filter(name="telegram").first()
-    if voice is not None and voice.broken:
-        return fail(f"Telegram stopped: {voice.broken}", _todo())
+    """Say whether alerts get out: what waits, what failed, and which voices were stopped."""
+    stopped = list(Voice.objects.exclude(broken="").order_by("name"))
+    if stopped:
+        told = "; ".join(f"{voices.label(each.name)} stopped: {each.broken}" for each in stopped)
+        return fail(told, _todo(stopped[0].name))
     failed = OutboxEntry.objects.filter(state=OutboxEntry.State.FAILED).count()
     waiting, at = backlog(), timezone.now()
     told = f"{waiting.count} wait, {failed} failed"
@@ -22,11 +25,13 @@ def alerts() -> Seen:
         return fail(f"{told}; the first has waited {oldest:,.0f} s", _worker_todo())
     if failed:
         return warn(told, "Look at them under /alerts/ and send them again")
-    return ok(told if line_now(voice) else f"{told}; dry run, nothing is sent")
+    names = ", ".join(map(voices.label, voices.set_up()))
+    return ok(f"{told}; told by {names}" if names else f"{told}; dry run, nothing is sent")
 
 
-def _todo() -> str:
-    return "Correct it, then `manage.py telegram_test`: a message that gets through ends the stop"
+def _todo(name: str) -> str:
+    test = "`manage.py telegram_test`" if name == TELEGRAM else "Send a test (admin, Voices)"
+    return f"Correct it, then {test}: a message that gets through ends the stop"
 
 
 def _worker_todo() -> str:

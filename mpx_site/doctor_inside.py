@@ -22,8 +22,8 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from alerts import journal
-from alerts.delivery import lacking
 from alerts.models import AuditEntry, Heartbeat
+from alerts.voices import lacking
 from execution.invariants import invariants
 from markets import watch
 from markets.models import Quarantine, SyncRun

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from alerts import delivery, journal
+from alerts.lines import line_of
 from alerts.models import Manner, OutboxEntry, Silence, Voice
 from mpx_site.logs import Lines
 from tests import bot_api
@@ -99,7 +100,9 @@ def test_many_are_told_together_the_most_profitable_first(telegram):
     assert lines[0] == "<b>30 alerts</b>"
     assert [line.rpartition("Event ")[2] for line in lines[1:4]] == ["30", "29", "28"]
     assert "and 10 more" in lines
-    assert set(OutboxEntry.objects.values_list("reason", flat=True)) == {"with 29 others"}
+    assert set(OutboxEntry.objects.values_list("reason", "message_id")) == {
+        ("with 29 others", None)
+    }
 
 
 def test_five_hundred_in_ten_seconds_are_at_most_twenty_messages_a_minute(telegram):
@@ -269,7 +272,7 @@ def test_crash_between_sending_and_writing_down_repeats_at_most_once(telegram, m
     with monkeypatch.context() as crash:
         crash.setattr(delivery, "_settle", die)
         with pytest.raises(Killed):
-            delivery._pass(delivery._turn(AT), AT, lambda: AT)  # the lease stays, as after kill -9
+            delivery._pass([delivery._turn("telegram", AT)], AT, lambda: AT)  # as after kill -9
 
     assert tell(AT + timedelta(seconds=5)) == 0  # the dead one still has the lease
     assert tell(AT + timedelta(seconds=61)) == 1
@@ -378,6 +381,6 @@ def test_token_is_in_no_log_row_or_text(telegram, worst_log):
 
     log = worst_log.getvalue()
     assert "Calling Bot API endpoint" in log and "[secret]" in log
-    told = [log, row.reason, voice().broken, repr(delivery.line_now())]
+    told = [log, row.reason, voice().broken, repr(line_of("telegram"))]
     assert TOKEN not in "\n".join(told)
     assert row.attempts > 1

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from alerts.pace import Pace
+from alerts.pace import CHAT, GROUP, Pace
 from alerts.words import LINE, MOST_CHARACTERS, as_html, as_text, clean, digest, words_of
 
 PORTAL = "http://localhost:8080"
@@ -90,7 +90,7 @@ def test_numbers_that_are_none_stop_nothing():
 @given(gaps=some.lists(some.floats(0, 90), max_size=120), group=some.booleans())
 def test_pace_is_never_passed(gaps, group):
     """Whoever waits as told stays under every limit of the chat."""
-    pace = Pace(group=group, budget=60)
+    pace = Pace(GROUP if group else CHAT, budget=60)
     sent: list[float] = []
     at = 0.0
     for gap in gaps:

@@ -19,9 +19,10 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from alerts import delivery
+from alerts import delivery, voices
+from alerts.lines import line_of
 from alerts.models import OutboxEntry, Silence, Voice
-from alerts.voice_models import TELEGRAM
+from alerts.standing import standing
 from mpx_site.portal import exports, steps
 from mpx_site.portal.exports import Column
 from mpx_site.portal.filters import Asked
@@ -40,6 +41,7 @@ STATES: Mapping[str, tuple[str, str, str]] = {
     State.SUPPRESSED: ("off", "○", "Held back on purpose; the reason says why."),
 }
 WRITTEN = ("off", "○", "Only written down: nothing was set up that sends.")
+VOICE_LOOKS = {"✓": "ok", "◔": "late", "✕": "stale", "○": "off"}
 KINDS = [
     ("", "All kinds"),
     ("signal.", "Signals"),
@@ -50,6 +52,7 @@ KINDS = [
 ALERTS = (
     Column("id", "pk"),
     Column("key", "key"),
+    Column("voice", "voice"),
     Column("kind", "kind"),
     Column("state", "state"),
     Column("created_at", "created_at"),
@@ -65,10 +68,11 @@ ALERTS = (
 class AskedAlerts(Asked):
     state = forms.ChoiceField(choices=[("", "All states"), *State.choices], required=False)
     kind = forms.ChoiceField(choices=KINDS, required=False)
+    voice = forms.ChoiceField(choices=[("", "All voices"), *voices.LABELS.items()], required=False)
     sort = forms.ChoiceField(
         choices=[("", "Newest first"), ("oldest", "Oldest first")], required=False, label="Order"
     )
-    field_order = ("state", "kind", "sort", "size")
+    field_order = ("state", "kind", "voice", "sort", "size")
 
     def rows(self) -> QuerySet[OutboxEntry]:
         rows = OutboxEntry.objects.order_by("id" if self.value("sort") else "-id")
@@ -76,6 +80,8 @@ class AskedAlerts(Asked):
             rows = rows.filter(state=state)
         if kind := self.value("kind"):
             rows = rows.filter(kind__startswith=kind)
+        if voice := self.value("voice"):
+            rows = rows.filter(voice=voice)
         return rows
 
 
@@ -84,6 +90,7 @@ class Line:
     """One alert. `look` is how its state is shown: style, sign, meaning; `word` names it."""
 
     entry: OutboxEntry
+    voice: str
     word: str
     look: tuple[str, str, str]
     place: Place
@@ -92,12 +99,26 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Speaker:
+    """One voice that is set up. `look` is style, sign and sentence of its state."""
+
+    label: str
+    look: tuple[str, str, str]
+    place: str
+    waiting: int
+    failed: int
+    last_ok_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Outbox:
     """How many there are of each state, and whether anybody sends them.
 
     `written` is how many of the sent ones were only written down. `silent` says in one sentence
-    why nothing is sent; empty while alerts go out.
+    why nothing is sent, or by which voices not; empty while alerts go out.
     """
+
+    speakers: tuple[Speaker, ...]
 
     counts: dict[str, int]
     written: int
@@ -164,31 +185,57 @@ def send_again(request: HttpRequest) -> HttpResponse:
 
 def outbox(*, at: datetime) -> Outbox:
     rows = OutboxEntry.objects.order_by()
-    counts = dict.fromkeys(State.values, 0) | dict(rows.values_list("state").annotate(Count("id")))
+    found = rows.values_list("voice", "state").annotate(n=Count("id"))
+    by_voice = {(voice, state): count for voice, state, count in found}
+    counts = dict.fromkeys(State.values, 0)
+    for (_, state), count in by_voice.items():
+        counts[state] += count
     told = rows.aggregate(
         written=Count("id", filter=Q(state=State.SENT, transport=delivery.DRY_RUN)),
         oldest=Min("due_at", filter=Q(state=State.PENDING)),
     )
     sent = OutboxEntry.objects.filter(state=State.SENT).exclude(transport=delivery.DRY_RUN)
     last = sent.order_by("-id").values_list("sent_at", flat=True).first()
-    silent = _silent()
+    stands = {voice.name: voice for voice in Voice.objects.all()}
+    silent = _silent(stands)
     if not silent and told["oldest"] is not None and at - told["oldest"] > delivery.LONG:
-        silent = "Telegram is on, but what is due is not being sent: see whether the worker runs."
-    return Outbox(counts, told["written"], told["oldest"], last, silent)
+        names = " and ".join(map(voices.label, voices.set_up()))
+        silent = f"{names}: on, but what is due is not being sent: see whether the worker runs."
+    speakers = tuple(_speaker(name, stands, by_voice, at) for name in voices.set_up())
+    return Outbox(speakers, counts, told["written"], told["oldest"], last, silent)
 
 
-def _silent() -> str:
-    """Say why nothing can be sent now; empty if it can."""
-    voice = Voice.objects.filter(name=TELEGRAM).first()
-    if delivery.line_now(voice) is None:
+def _speaker(
+    name: str,
+    stands: Mapping[str, Voice],
+    counts: Mapping[tuple[str, str], int],
+    at: datetime,
+) -> Speaker:
+    voice = stands.get(name, Voice(name=name))  # one that has not spoken yet has no row
+    sign, sentence = standing(voice, at=at)
+    line = line_of(name, voice)
+    return Speaker(
+        label=voices.label(name),
+        look=(VOICE_LOOKS[sign], sign, sentence),
+        place=line.masked if line else "",
+        waiting=counts.get((name, State.PENDING), 0),
+        failed=counts.get((name, State.FAILED), 0),
+        last_ok_at=voice.last_ok_at,
+    )
+
+
+def _silent(stands: Mapping[str, Voice]) -> str:
+    """Say why nothing can be sent now, or by which voices not; empty if all can speak."""
+    if not voices.set_up():
         return f"Nothing sends: {_lacking()}. Alerts are only written down."
-    return f"Telegram has stopped: {voice.broken}." if voice is not None and voice.broken else ""
+    stopped = [stands[name] for name in voices.set_up() if name in stands and stands[name].broken]
+    return " ".join(f"{voices.label(each.name)} has stopped: {each.broken}." for each in stopped)
 
 
 def _lacking() -> str:
     if not settings.TELEGRAM_ENABLED:
         return "Telegram is off (TELEGRAM_ENABLED)"
-    return f"Telegram is on, but without {' and '.join(delivery.lacking())}"
+    return f"Telegram is on, but without {' and '.join(voices.lacking())}"
 
 
 def _line(entry: OutboxEntry) -> Line:
@@ -197,6 +244,7 @@ def _line(entry: OutboxEntry) -> Line:
     written = entry.state == State.SENT and entry.transport == delivery.DRY_RUN
     return Line(
         entry=entry,
+        voice=voices.label(entry.voice),
         word="written down" if written else entry.state.lower(),
         look=WRITTEN if written else STATES[entry.state],
         place=place_of(entry.key),

@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from alerts import delivery
-from alerts.telegram import Later, Outcome, Sent
+from alerts.messages import Later, Outcome, Sent
 
 REFUSED, UNREACHABLE = 1, 3
 TEXT = "MarketPulse-X reaches this chat."
@@ -40,13 +40,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            transport, outcome = delivery.send_test(options["text"], at=timezone.now())
+            tested = delivery.send_test(options["text"], at=timezone.now())
         except DatabaseError as error:
             message = f"database: {error}. Is it up, and `manage.py migrate` done?"
             raise CommandError(message, returncode=UNREACHABLE) from error
-        told = delivery.outcome_row(transport, outcome)
+        told = tested.row
         self.stdout.write(json.dumps({"schema": 1, **told}) if options["json"] else _words(told))
-        sys.exit(_code(outcome))
+        sys.exit(_code(tested.outcome))
 
 
 def _code(outcome: Outcome | None) -> int:
