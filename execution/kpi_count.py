@@ -129,7 +129,7 @@ SUMS = ("priced", "edge_sum", "gap_sum", "p1_profit", "missed", "missed_profit")
 
 def _sums(rows: SignalQuerySet, *, closed: int) -> QuerySet[Signal, tuple[Any, ...]]:
     taken = OrderIntent.objects.filter(signal=OuterRef("pk"), approved_at__isnull=False)
-    untaken = Q(level=P1) & ~Exists(taken)
+    untaken = Q(level=P1) & Q(~Exists(taken))
     return (
         rows.annotate(day=DayUTC("opened_at"), closed=Value(closed, IntegerField()))
         .values_list("day", "rule__code", "level", "closed")

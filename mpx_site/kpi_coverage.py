@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 from django.db.models import Q
 
@@ -18,13 +18,39 @@ Span = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """The share of a day in which no connection was cut; None of a day that is yet to come."""
+    """How long a day has been so far, and for how much of that no connection was cut."""
 
-    share: Decimal | None
+    length: timedelta
+    known: timedelta
+
+    @property
+    def share(self) -> Decimal | None:
+        """Return the known share; None of a day that is yet to come."""
+        return Decimal(self.known / self.length) if self.length else None
 
     @property
     def told(self) -> str | None:
-        return None if self.share is None else f"{self.share:.4f}"
+        """Write the share with four places, rounded down: 1 means that nothing is missing."""
+        share = self.share
+        return None if share is None else str(share.quantize(Decimal("0.0001"), ROUND_DOWN))
+
+    @property
+    def percent(self) -> Decimal | None:
+        told = self.told
+        return None if told is None else Decimal(told) * 100
+
+    @property
+    def thin(self) -> bool:
+        return self.known < self.length
+
+
+def of_days(days: Iterable[Covered]) -> Covered:
+    """Return the coverage of several days together."""
+    every = list(days)
+    nothing = timedelta(0)
+    return Covered(
+        sum((day.length for day in every), nothing), sum((day.known for day in every), nothing)
+    )
 
 
 def coverage(first: date, last: date, *, at: datetime) -> dict[date, Covered]:
@@ -38,11 +64,10 @@ def coverage(first: date, last: date, *, at: datetime) -> dict[date, Covered]:
 
 
 def _of_day(start: datetime, end: datetime, blind: Iterable[Span]) -> Covered:
-    if end <= start:
-        return Covered(None)
+    length = max(end - start, timedelta(0))
     dark, seen = timedelta(0), start
     for opened, healed in blind:
         since, until = max(opened, seen), min(healed, end)
         if until > since:
             dark, seen = dark + (until - since), until
-    return Covered(1 - Decimal(dark / (end - start)))
+    return Covered(length, length - dark)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from io import StringIO
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from rules.models import RuleVersion
 from signals.models import Signal
 from tests.api_cast import NOON, a_rule, a_signal
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 
 DAY = timedelta(days=1)
 FIRST, LAST = date(2026, 4, 28), date(2026, 5, 4)
@@ -200,7 +200,9 @@ class History:
         return {
             "status": status,
             "closed_at": None if status in ("SUGGESTED", "APPROVED") else NOON,
-            **({"approver": self.approver, "approved_at": NOON, "fill_by": NOON} if approved else {}),
+            "approver": self.approver if approved else None,
+            "approved_at": NOON if approved else None,
+            "fill_by": NOON if approved else None,
             "spent": spent, "recovered": recovered, "locked_payoff": locked,
         }  # fmt: skip
 
@@ -231,3 +233,124 @@ def test_figures_equal_the_oracle_whatever_happens_between_two_counts(
         kpi_store.rebuild(None, None, at=NOON)
         assert list(RuleKpiDaily.objects.order_by("id").values()) == kept
         transaction.set_rollback(True)
+
+
+# --- by hand -------------------------------------------------------------------------
+
+
+def test_averages_of_any_days_are_sums_over_counts() -> None:
+    version = a_rule()
+    for minutes, edge in ((0, 100), (1, 300), (24 * 60, 1_000)):
+        a_signal(version, minutes=minutes, peak_edge_bps=edge)
+
+    counts, _ = together(kpi_store.daily(FIRST, LAST))
+
+    assert counts.edge_bps == Decimal(1400) / 3  # not the mean of 200 and 1,000
+    gaps = sum(Fraction(edge, edge + 10_000) for edge in (100, 300, 1_000)) / 3
+    assert counts.gap is not None
+    assert abs(Fraction(counts.gap) - gaps) < Fraction(1, 10**9)
+
+
+def test_directions_are_counted_but_have_no_edge() -> None:
+    a_signal(a_rule(), minutes=0, verdict="OBSERVED", level="P3", peak_edge_bps=0)
+
+    [kpi] = kpi_store.daily(FIRST, LAST)
+
+    assert (kpi.counts.signals, kpi.counts.priced) == (1, 0)
+    assert kpi.counts.edge_bps is None
+    assert kpi.counts.gap is None
+
+
+def test_signal_of_yesterday_that_closes_today_counts_for_yesterday() -> None:
+    signal = a_signal(a_rule(), minutes=0)
+    count_kpis()
+    a_signal(signal.rule_version, minutes=24 * 60)
+    end = signal.opened_at + DAY
+    Signal.objects.filter(pk=signal.pk).update(status="CLOSED", closed_at=end)
+
+    count_kpis()
+
+    first, second = RuleKpiDaily.objects.order_by("day").select_related("rule")
+    assert (first.day, first.still_open, first.missed) == (date(2026, 5, 1), 0, 1)
+    assert first.life_ms == [86_400_000] * 3
+    assert (second.day, second.still_open) == (date(2026, 5, 2), 1)
+
+
+def test_final_day_is_not_counted_again() -> None:
+    version = a_rule()
+    old = a_signal(version, minutes=0, status="CLOSED", closed_at=NOON)
+    for minutes in range(kpi_store.LATE_IDS):
+        a_signal(version, minutes=60 * 24 * 30 + minutes % 60, key=f"k{minutes}")
+    kpi_store.count_due(at=NOON)
+    Signal.objects.filter(pk=old.pk).delete()
+
+    kpi_store.count_due(at=NOON + DAY)
+
+    days = RuleKpiDaily.objects.order_by("day").values_list("counted_at", flat=True)
+    assert list(days) == [NOON, NOON + DAY]
+    kpi_store.rebuild(FIRST, LAST, at=NOON)  # which sees that there is nothing any more
+    assert not RuleKpiDaily.objects.filter(day__range=(FIRST, LAST)).exists()
+
+
+@given(st.lists(st.lists(st.integers(0, 3 * 10**9), max_size=30), min_size=1, max_size=5))
+def test_percentiles_of_several_days_are_bounds_of_the_true_ones(days: list[list[int]]) -> None:
+    lives = [Lives.of({ms: day.count(ms) for ms in day}) for day in days]
+    every = sorted(ms for day in days for ms in day)
+    total = sum(lives[1:], lives[0])
+
+    assert total.closed == len(every)
+    for percent in (50, 90, 99) if every else ():
+        true = every[-(-len(every) * percent // 100) - 1]
+        told = total.percentile(percent)
+        assert told is not None
+        assert told.low <= true
+        assert told.high is None or true <= told.high
+
+
+def test_bins_are_narrow_from_a_tenth_of_a_second() -> None:
+    assert list(EDGES) == sorted(set(EDGES))
+    wide = [high / low for low, high in pairwise(EDGES) if low >= 100]
+    assert max(wide) < 1.13
+    assert bin_of(0) == 0
+    assert bin_of(EDGES[-1]) == len(EDGES)
+
+
+# --- the command ---------------------------------------------------------------------
+
+
+def kpi(*words: str) -> Any:
+    out = StringIO()
+    call_command("kpi", *words, "--json", stdout=out, stderr=StringIO())
+    return json.loads(out.getvalue())
+
+
+def test_command_shows_and_rebuilds() -> None:
+    version = a_rule()
+    a_signal(version, minutes=0)
+    a_signal(version, minutes=24 * 60)
+
+    assert kpi("rebuild") == {"schema": 1, "days": 2}
+    assert RuleKpiDaily.objects.count() == 2
+    told = kpi("show", "--since", "2026-05-01", "--until", "2026-05-01")
+    assert [(row["day"], row["rule"], row["signals"]) for row in told["rows"]] == [
+        ("2026-05-01", "DUTCH_BOOK_DETECT", 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("show", "--rule", "NONE"), 2),
+        (("show", "--since", "2026-05-02", "--until", "2026-05-01"), 2),
+    ],
+)
+def test_command_refuses_what_makes_no_sense(words: tuple[str, ...], code: int) -> None:
+    with pytest.raises(CommandError) as refused:
+        kpi(*words)
+    assert refused.value.returncode == code
+
+
+def test_command_says_that_there_was_nothing() -> None:
+    with pytest.raises(SystemExit) as ended:
+        kpi("show")
+    assert ended.value.code == 4

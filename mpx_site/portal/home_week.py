@@ -149,9 +149,9 @@ def _cells(since: datetime) -> list[Cell]:
     slot = Substr(Cast("opened_at", TextField()), 1, HOUR_DIGITS)
     would_pay = ~Q(verdict="OBSERVED")
     return [
-        Cell(*row[:-1], row[-1] or ZERO)
+        Cell(slot_text, rule, seen, priced, edges or ZERO)
         for part in (opened.filter(closed_at__gte=since), opened.filter(status="OPEN"))
-        for row in part.annotate(slot=slot)
+        for slot_text, rule, seen, priced, edges in part.annotate(slot=slot)
         .values_list("slot", "rule__code")
         .annotate(
             seen=Count("id"),
