@@ -118,7 +118,9 @@ class FeedEntryAdmin(ReadOnly, _FeedAdmin):
 class OutboxEntryAdmin(_OutboxAdmin):
     """Alerts on their way. A failed one may be sent again; nothing else can be changed."""
 
-    list_display = ("about", "kind", "state", "due_at", "waiting", "attempts", "reason", "sent_at")
+    list_display = (
+        "about", "voice", "kind", "state", "due_at", "waiting", "attempts", "reason", "sent_at",
+    )  # fmt: skip
     list_filter = ("state", "kind")
     search_fields = ("=key",)
     search_help_text = "The alert's whole key."
@@ -130,6 +132,7 @@ class OutboxEntryAdmin(_OutboxAdmin):
     actions = ("send_again",)
     fields = (
         "key",
+        "voice",
         "kind",
         "state",
         "payload",

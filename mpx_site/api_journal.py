@@ -11,13 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from alerts.models import AuditEntry, OutboxEntry
+from alerts.voices import NAMES
 from mpx_site.api import documented
 from mpx_site.api_answers import PagedQuery, asked, page, read_cursor, write_cursor
 from mpx_site.api_view import ApiView
 
 ALERT_COLUMNS = (
-    "id", "key", "kind", "state", "payload", "created_at", "due_at", "attempts", "reason",
-    "sent_at", "transport",
+    "id", "key", "voice", "kind", "state", "payload", "created_at", "due_at", "attempts",
+    "reason", "sent_at", "transport",
 )  # fmt: skip
 AUDIT_COLUMNS = ("id", "at", "kind", "subject", "actor", "data", "previous_hash", "hash")
 
@@ -32,6 +33,7 @@ class MaySeeJournal(BasePermission):
 class AlertQuery(PagedQuery):
     state = serializers.ChoiceField(choices=OutboxEntry.State.choices, required=False)
     kind = serializers.CharField(required=False)
+    voice = serializers.ChoiceField(choices=NAMES, required=False)
     since = serializers.DateTimeField(required=False, help_text="Written at or after.")
     until = serializers.DateTimeField(required=False, help_text="Written before.")
 
@@ -47,7 +49,8 @@ class AuditQuery(PagedQuery):
 
 
 ALERT_FILTERS = {
-    "state": "state", "kind": "kind", "since": "created_at__gte", "until": "created_at__lt"
+    "state": "state", "kind": "kind", "voice": "voice", "since": "created_at__gte",
+    "until": "created_at__lt",
 }  # fmt: skip
 AUDIT_FILTERS = {
     "subject": "subject", "kind": "kind", "actor": "actor", "since": "at__gte", "until": "at__lt"
@@ -57,6 +60,7 @@ AUDIT_FILTERS = {
 class AlertRow(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     key = serializers.CharField(help_text="What it is about; the same key is one alert.")
+    voice = serializers.ChoiceField(choices=NAMES, help_text="What it is to be told by.")
     kind = serializers.CharField()
     state = serializers.ChoiceField(choices=OutboxEntry.State.choices)
     payload = serializers.DictField()
@@ -66,7 +70,7 @@ class AlertRow(serializers.Serializer[Any]):
     reason = serializers.CharField(allow_blank=True, help_text="Why it failed or was held back.")
     sent_at = serializers.DateTimeField(allow_null=True)
     transport = serializers.CharField(
-        allow_blank=True, help_text="What told it: `telegram`, or `dry_run` for nothing."
+        allow_blank=True, help_text="What told it: its voice, or `dry_run` for nothing."
     )
 
 

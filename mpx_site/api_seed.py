@@ -209,10 +209,14 @@ def _spark(market_id: str, tick: Row, side: Row) -> Row:
 
 
 def _transports(keys: Iterable[str]) -> dict[str, str]:
-    """Return what told the alert of each signal; "" while it waits or was held back."""
+    """Return what told the alert of each signal, with commas between voices; "" while it waits
+    or was held back."""
     alerts = {alert_key(key): key for key in keys}
     rows = OutboxEntry.objects.filter(key__in=alerts).values_list("key", "transport")
-    return {alerts[key]: transport for key, transport in rows}
+    told: dict[str, list[str]] = {}
+    for key, transport in rows.order_by("id"):
+        told.setdefault(alerts[key], []).extend([transport] if transport else [])
+    return {key: ",".join(transports) for key, transports in told.items()}
 
 
 def _signal(values: Mapping[str, Any], told: Mapping[str, str]) -> Row:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from alerts import feedlog
+from alerts import feedlog, voices
 from alerts.feedlog import Place
 from alerts.models import Heartbeat, OutboxEntry
 from execution.models import OrderIntent
@@ -173,7 +173,7 @@ def troubles(*, at: datetime) -> Troubles:
         outbox_pending=waiting.count(),
         outbox_failed=OutboxEntry.objects.filter(state=OutboxEntry.State.FAILED).count(),
         outbox_oldest=oldest,
-        alerts_go_out=settings.TELEGRAM_ENABLED,
+        alerts_go_out=bool(voices.set_up()),
     )
 
 

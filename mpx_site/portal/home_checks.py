@@ -75,7 +75,7 @@ def _telegram_silent(troubles: Troubles) -> Symptom:
         told = "Telegram is off; alerts are only written down."
         return Symptom(anchor, title, "late", told)
     if not troubles.outbox_pending:
-        return Symptom(anchor, title, "ok", "Telegram is on and no alert waits.")
+        return Symptom(anchor, title, "ok", "Alerts go out and none waits.")
     told = f"{troubles.outbox_pending:,} wait, the oldest since"
     return Symptom(anchor, title, "late", told, troubles.outbox_oldest)
 
