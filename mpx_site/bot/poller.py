@@ -58,6 +58,13 @@ class BotThread(threading.Thread):
         self._tries = (0, 0)  # with which update, how many
 
     def run(self) -> None:
+        try:
+            self.serve()
+        finally:
+            connections.close_all()
+
+    def serve(self) -> None:
+        """Read and answer in this thread until `stop` is called from elsewhere."""
         with asyncio.Runner() as self._runner:
             self._loop = self._runner.get_loop()
             line = BotLine()
@@ -67,7 +74,6 @@ class BotThread(threading.Thread):
                 self._runner.run(line.close())
                 with suppress(*AWAY):
                     lease.give_back(self._turn, holder=self._holder, at=timezone.now())
-                connections.close_all()
 
     def stop(self) -> None:
         """Ask it to end: what is under way is answered first. Join it to wait."""
