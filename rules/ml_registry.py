@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from django.conf import settings
@@ -19,12 +19,13 @@ from alerts import journal
 from rules.load import SYSTEM
 from rules.ml import model_file
 from rules.ml.features import FEATURES_SHA
-from rules.ml.gates import passed, why_not
 from rules.ml.model_file import BadModel, Served
-from rules.ml.report import Report
-from rules.ml.training import Learnt
-from rules.ml.trees import Trees
 from rules.ml_models import MlModel
+
+if TYPE_CHECKING:
+    from rules.ml.report import Report
+    from rules.ml.training import Learnt
+    from rules.ml.trees import Trees
 
 ACTIVATE: Final = "rules.activate_mlmodel"
 MOST_SHADOWS: Final = 2  # that are asked; older ones retire
@@ -42,6 +43,8 @@ def register(
     trees: Trees, learnt: Learnt, report: Report, *, at: datetime, by: str = SYSTEM
 ) -> MlModel:
     """Keep a trained model as a shadow; the same one again is the one that is there."""
+    from rules.ml.gates import passed, why_not  # LightGBM is large, and the stream registers none
+
     body = model_file.written(trees, learnt)
     sha = model_file.sha256(body)
     _write(settings.MPX_MODELS, f"{sha}.txt", body)

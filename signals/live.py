@@ -17,11 +17,13 @@ from markets.recording import PART_BYTES, RecordingWriter
 from markets.ticks import TickSampler
 from rules.engine import ActiveRule, Engine
 from rules.house import is_ours
+from rules.ml.samples import Labels
 from rules.sightings import UNCONFIRMED
 from signals.episodes import SignalChange
 from signals.house import ASK_SECONDS, House
 from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
+from signals.samples import Sampler, Told
 from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
 
@@ -66,6 +68,7 @@ class Live:
         house: House | None = None,
         keeping: Keeping | None = None,
         observe: Callable[[Books], Sequence[Observer]] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.pipeline = Pipeline(rules, confirm_terms=confirm_terms)
         self.clock = clock
@@ -86,6 +89,7 @@ class Live:
         header = recording_header(self.pipeline.engine)
         self._kept = Kept(self.pipeline, keeping, header=header) if keeping else None
         self._observers = observe(self.pipeline.books) if observe else ()
+        self._sampler = Sampler(self.pipeline, labels) if labels else None
 
     @property
     def digest(self) -> str:
@@ -123,6 +127,7 @@ class Live:
         self.busy_ns += time.perf_counter_ns() - begun
         if self._kept:
             self._kept.take(frame, step)
+        told = self._sampled(frame.t, step)
         for observer in self._observers:
             observer.on_frame(frame.t)
             if step.changes:
@@ -130,7 +135,19 @@ class Live:
         if step.changes:
             _note(frame, step.changes)
             self._confirm(step)
-        self._store(step, page=frame.body if _is_listing(frame) else None)
+        self._store(step, page=frame.body if _is_listing(frame) else None, told=told)
+
+    def _sampled(self, at: int, step: Step) -> list[Told]:
+        """Return what a model may be asked about; models are never a reason to stop."""
+        if self._sampler is None:
+            return []
+        try:
+            self._sampler.on_frame(at)
+            return self._sampler.on_changes(step.changes) if step.changes else []
+        except Exception:
+            log.exception("sampler.failed")
+            self._sampler = None
+            return []
 
     def _confirm(self, step: Step) -> None:
         """Have the terms of what was just found read again, or of what waits for that."""
@@ -157,7 +174,7 @@ class Live:
         for req, body in news:
             self.take(Frame(self.clock.now(), "gamma", body, None, req))
 
-    def _store(self, step: Step, *, page: bytes | None = None) -> None:
+    def _store(self, step: Step, *, page: bytes | None = None, told: Sequence[Told] = ()) -> None:
         if self.writer is None:
             return
         if step.changes or step.events or page:
@@ -167,6 +184,8 @@ class Live:
                     events=list(step.events),
                     pages=[page] if page else [],
                     changes=list(step.changes),
+                    told=list(told),
+                    horizon_ns=self._sampler.labels.horizon_ns if self._sampler else 0,
                 )
             )
 
@@ -177,7 +196,8 @@ class Live:
             if self._recorder:
                 self._recorder.flush()
             now = self.clock.now()
-            self._store(Step(tuple(self.pipeline.advance(now))))
+            step = Step(tuple(self.pipeline.advance(now)))
+            self._store(step, told=self._sampled(now, step) if step.changes else ())
             for observer in self._observers:
                 observer.on_time(now)
             self._settle()
@@ -191,6 +211,13 @@ class Live:
             self._healing_seconds = (gap.healed_at - gap.opened_at) / 1e9
         if self.writer:
             self.writer.put(Batch(at, breaks=breaks, healed=healed))
+        self._tell_outcomes()
+
+    def _tell_outcomes(self) -> None:
+        """Hand on what has become of signals that were told."""
+        if self.writer and self._sampler:
+            samples, dropped = self._sampler.take(), self._sampler.take_dropped()
+            self.writer.put(Batch(self.pipeline.last_frame_at, samples=samples, dropped=dropped))
 
     async def _flush(self) -> None:
         while True:
@@ -244,6 +271,9 @@ class Live:
             observer.stop()
         changes = self.pipeline.stop()
         self._store(Step(tuple(changes)))
+        if self._sampler:
+            self._sampler.finish()
+            self._tell_outcomes()
         self._flush_once()
         if self._kept:
             self._kept.close()

@@ -19,6 +19,7 @@ from markets.books import Books
 from markets.ingest import Followed
 from markets.recording import PART_BYTES, Recording
 from rules.engine import ActiveRule
+from rules.ml.samples import Labels
 from signals import store
 from signals.house import House
 from signals.kept import Keeping
@@ -138,6 +139,7 @@ class LiveThread(threading.Thread):
             house=self._house if self._writer else None,
             keeping=_keeping() if self._writer else None,
             observe=self._observe,
+            labels=Labels(latency_ms=settings.PAPER_LATENCY_MS) if self._writer else None,
         )
         source = source_of(self.source, clock=clock, books=self.live.pipeline.books)
         self._ready.set()

@@ -201,6 +201,7 @@ class Sampler:
         self._now = 0
         self._pending: list[_Pending] = []
         self._done: list[Sample] = []
+        self._dropped: list[str] = []
         self._begun: set[str] = set()  # open episodes that have their sample
         self._lives: dict[tuple[str, ...], deque[tuple[int, float]]] = {}
 
@@ -226,9 +227,15 @@ class Sampler:
         done, self._done = self._done, []
         return done
 
+    def take_dropped(self) -> list[str]:
+        """Hand over the keys of the samples whose outcome will never be known."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
     def finish(self) -> None:
         """Drop what was cut off by the end of the data."""
-        self.censored["end_of_data"] += len(self._pending)
+        for pending in self._pending:
+            self._drop(pending, "end_of_data")
         self._pending = []
 
     # --- a moment ---------------------------------------------------------------------
@@ -316,7 +323,7 @@ class Sampler:
         ends = told.at + self.labels.horizon_ns
         pending = _Pending(told, legs, change.finding.min_payoff, least, arrives, ends)
         if why := pending.look():
-            self._censor(pending, why)
+            self._drop(pending, why)
         else:
             self._pending.append(pending)
 
@@ -335,7 +342,7 @@ class Sampler:
             self._done.append(self._labelled(pending))
             return True
         if why := pending.look():
-            self._censor(pending, why)
+            self._drop(pending, why)
             return True
         return False
 
@@ -372,8 +379,9 @@ class Sampler:
             self.captured[sample.key] = (sample.at, leaked)
         return replace(sample, vector=leaked)
 
-    def _censor(self, pending: _Pending, why: str) -> None:
+    def _drop(self, pending: _Pending, why: str) -> None:
         self.censored[why] += 1
+        self._dropped.append(pending.told.key)
 
     # --- earlier episodes on the same legs --------------------------------------------
 

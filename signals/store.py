@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,36 +12,48 @@ import structlog
 from django.db import transaction
 from django.db.models import F, Q
 
-from alerts import journal, trace
-from alerts.models import OutboxEntry
+from alerts import journal, threads, trace
+from alerts.models import Manner, OutboxEntry
 from markets.frames import moment
 from markets.models import Event
 from rules.models import RuleVersion
 from signals.episodes import ChangeKind, SignalChange
 from signals.models import Signal, SignalPoint, SignalQuerySet
+from signals.scoring import NOT_MEASURED, Said
 
 log = structlog.stdlib.get_logger(__name__)
 
 TOPIC = "signals"
 CENT_BPS = Decimal("0.01")
+UNLIKELY = "unlikely to fill"
+EARLY_OR_P1 = (threads.OBSERVED, threads.P1)
 
 
 @transaction.atomic
-def save(changes: Iterable[SignalChange]) -> None:
-    """Store changes in their order. Storing a change twice leaves one signal, told once."""
+def save(changes: Iterable[SignalChange], said: Mapping[str, Said] | None = None) -> None:
+    """Store changes in their order. Storing a change twice leaves one signal, told once.
+
+    `said` is what models say, by the signals' keys; None where none was asked.
+    """
     for change in changes:
         with trace.tracing(change.key):
-            _save(change)
+            _save(change, (said or {}).get(change.key))
 
 
-def _save(change: SignalChange) -> None:
-    signal = _row(change)
+def _save(change: SignalChange, said: Said | None) -> None:
+    signal = _row(change, said)
     if signal is None:
         return
     at = moment(change.at)
     _tell(signal, change.change, at)
-    if signal.level == Signal.Level.P1 and change.change != "closed":
-        _alert(signal, at=at, cooldown=change.rule.definition.dedupe.cooldown_secs)
+    definition = change.rule.definition
+    cooldown = definition.dedupe.cooldown_secs
+    if change.change == "closed":
+        _alert_end(signal, at=at)
+    elif signal.level == Signal.Level.P1:
+        _alert(signal, at=at, cooldown=cooldown, unlikely=said is not None and said.unlikely)
+    elif definition.outputs.level_of(change.finding) == Signal.Level.P1:
+        _alert_early(signal, since=at - timedelta(seconds=cooldown), at=at)
 
 
 def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
@@ -62,14 +74,15 @@ def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
             if moved:
                 signal.refresh_from_db()
                 _tell(signal, "closed", at)
+                _alert_end(signal, at=at)
                 closed += 1
     return closed
 
 
-def _row(change: SignalChange) -> Signal | None:
+def _row(change: SignalChange, said: Said | None) -> Signal | None:
     """Insert or move the signal's row; None if it has already come this far."""
     if change.change == "opened":
-        return _opened(change)
+        return _opened(change, said)
     behind = Signal.objects.open().filter(key=change.key)
     if change.change == "updated":
         seen = {"observations__lt": change.observations, "changed_at__lt": moment(change.at)}
@@ -77,7 +90,7 @@ def _row(change: SignalChange) -> Signal | None:
     signal = behind.select_related("rule", "event").first()
     if signal is None:
         return None
-    fields = _facts(change)
+    fields = _facts(change) | _weight(change, said, signal)
     if change.change == "closed":
         fields |= {
             "status": Signal.Status.CLOSED,
@@ -91,7 +104,7 @@ def _row(change: SignalChange) -> Signal | None:
     return signal
 
 
-def _opened(change: SignalChange) -> Signal | None:
+def _opened(change: SignalChange, said: Said | None) -> Signal | None:
     version = RuleVersion.objects.select_related("rule").get(
         rule__code=change.rule.code, sha256=change.rule.sha256
     )
@@ -106,6 +119,7 @@ def _opened(change: SignalChange) -> Signal | None:
             "kind": change.finding.kind,
             "opened_at": moment(change.opened_at),
             **_facts(change),
+            **_weight(change, said, None),
         },
     )
     return signal if created else None
@@ -119,7 +133,6 @@ def _facts(change: SignalChange) -> dict[str, Any]:
         "verdict": finding.verdict,
         "blocked_by": list(finding.blocked_by),
         "changed_at": moment(change.at),
-        "edge_score": edge_score(finding.profit, finding.cost),
         "edge_bps": finding.edge_bps.quantize(CENT_BPS),
         "peak_edge_bps": change.peak_edge_bps.quantize(CENT_BPS),
         "profit": finding.profit,
@@ -127,6 +140,26 @@ def _facts(change: SignalChange) -> dict[str, Any]:
         "cost": finding.cost,
         "observations": change.observations,
         "payload": finding.explained(),
+    }
+
+
+def _weight(change: SignalChange, said: Said | None, before: Signal | None) -> dict[str, Any]:
+    """Return what models make of a finding; the end of a signal keeps what was said last.
+
+    Without a chance the score is the rule's own. A chance can only lessen it.
+    """
+    finding = change.finding
+    if change.change == "closed" and before is not None:
+        said = Said(before.p_fill, before.expected_usd, before.ml_note)
+    elif finding.verdict != "EXECUTABLE":
+        said = Said(note="")
+    said = said or Said(note=NOT_MEASURED)
+    expected = finding.profit if said.expected_usd is None else said.expected_usd
+    return {
+        "edge_score": edge_score(min(expected, finding.profit), finding.cost),
+        "p_fill": said.p_fill,
+        "expected_usd": said.expected_usd,
+        "ml_note": said.note,
     }
 
 
@@ -166,10 +199,17 @@ def _log(event: str, **fields: object) -> None:
     transaction.on_commit(line)
 
 
-def _alert(signal: Signal, *, at: datetime, cooldown: int) -> None:
-    """Put a P1 into the outbox once; held back if its legs were alerted `cooldown` seconds ago."""
+def _alert(signal: Signal, *, at: datetime, cooldown: int, unlikely: bool) -> None:
+    """Put a P1 into the outbox once; held back if its legs were alerted `cooldown` seconds ago.
+
+    One that is unlikely to fill is held back too, until it is not any more.
+    """
     key = alert_key(signal.key)
-    if OutboxEntry.objects.filter(key=key).exists():
+    told = OutboxEntry.objects.filter(key=key)
+    if told.exists():
+        if not unlikely:
+            waiting = told.filter(state=OutboxEntry.State.SUPPRESSED, reason=UNLIKELY)
+            waiting.update(state=OutboxEntry.State.PENDING, reason="", due_at=at)
         return
     _log("alert.queued", key=key)
     journal.alert(
@@ -177,11 +217,47 @@ def _alert(signal: Signal, *, at: datetime, cooldown: int) -> None:
         kind="signal.p1",
         payload=feed_payload(signal),
         at=at,
-        held_back="cooldown" if _alerted_since(signal, at - timedelta(seconds=cooldown)) else "",
+        held_back=_held_back(signal, since=at - timedelta(seconds=cooldown), unlikely=unlikely),
     )
 
 
-def _alerted_since(signal: Signal, since: datetime) -> bool:
+def _held_back(signal: Signal, *, since: datetime, unlikely: bool) -> str:
+    if _alerted_since(signal, since):
+        return "cooldown"
+    return UNLIKELY if unlikely else ""
+
+
+def _alert_early(signal: Signal, *, since: datetime, at: datetime) -> None:
+    """Tell of what is executable and not yet confirmed, once, where somebody asked for that."""
+    kind, thread = threads.OBSERVED, _thread(signal.key)
+    if kind not in Manner.asked_for():
+        return
+    keys = [threads.key_of(each, thread) for each in EARLY_OR_P1]
+    if OutboxEntry.objects.filter(key__in=keys).exists():
+        return
+    held_back = "cooldown" if _alerted_since(signal, since, kinds=EARLY_OR_P1) else ""
+    payload = feed_payload(signal)
+    key = threads.key_of(kind, thread)
+    journal.alert(key=key, kind=kind, payload=payload, at=at, held_back=held_back)
+
+
+def _alert_end(signal: Signal, *, at: datetime) -> None:
+    """Tell where somebody asked for it that what was alerted is over, or never was confirmed."""
+    asked, thread = Manner.asked_for(), _thread(signal.key)
+    if not asked:
+        return
+    keys = [threads.key_of(each, thread) for each in EARLY_OR_P1]
+    alerted = OutboxEntry.objects.filter(key__in=keys).exclude(state=OutboxEntry.State.SUPPRESSED)
+    told = set(alerted.values_list("kind", flat=True))
+    kind = threads.CLOSED if threads.P1 in told else threads.UNCONFIRMED
+    if told and threads.MANNER_OF.get(kind, kind) in asked:
+        key = threads.key_of(kind, thread)
+        journal.alert(key=key, kind=kind, payload=feed_payload(signal), at=at)
+
+
+def _alerted_since(
+    signal: Signal, since: datetime, *, kinds: Sequence[str] = (threads.P1,)
+) -> bool:
     """Say whether another signal on the same legs was alerted after a time.
 
     A basket is known by its event, whichever of its legs it buys this time.
@@ -191,13 +267,21 @@ def _alerted_since(signal: Signal, since: datetime) -> bool:
     others = Signal.objects.filter(
         **legs, rule=signal.rule, kind=signal.kind, changed_at__gte=since
     ).exclude(pk=signal.pk)
-    keys = [alert_key(key) for key in others.values_list("key", flat=True)]
+    keys = [
+        threads.key_of(kind, _thread(key))
+        for key in others.values_list("key", flat=True)
+        for kind in kinds
+    ]
     alerted = OutboxEntry.objects.filter(key__in=keys, due_at__gt=since)
     return alerted.exclude(state=OutboxEntry.State.SUPPRESSED).exists()
 
 
+def _thread(signal_key: str) -> str:
+    return f"signal:{signal_key}"
+
+
 def alert_key(signal_key: str) -> str:
-    return f"signal:{signal_key}:P1"
+    return threads.key_of(threads.P1, _thread(signal_key))
 
 
 def feed_payload(signal: Signal) -> dict[str, Any]:
@@ -219,4 +303,10 @@ def feed_payload(signal: Signal) -> dict[str, Any]:
         "closed_at": signal.closed_at.isoformat() if signal.closed_at else None,
         "close_reason": signal.close_reason,
         "blocked_by": signal.blocked_by,
+        "p_fill": _text(signal.p_fill),
+        "expected_usd": _text(signal.expected_usd),
     }
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)

@@ -28,8 +28,12 @@ from markets.problems import SAMPLE_BYTES, Problem
 from markets.relation_changes import note_texts
 from markets.texts import TextsTold
 from markets.ticks import Top
-from signals import store
+from rules.ml.samples import Sample
+from signals import outcomes, pulse_rows, store
 from signals.episodes import SignalChange
+from signals.pulse import Beat
+from signals.samples import Told
+from signals.scoring import Scoring
 
 T = TypeVar("T")
 
@@ -51,8 +55,13 @@ class Batch:
     breaks: list[Break] = field(default_factory=list)
     healed: list[HealedGap] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    pulses: list[Beat] = field(default_factory=list)
     beat: dict[str, object] | None = None
     progress: int = 0
+    told: list[Told] = field(default_factory=list)  # of `changes`: what a model may be asked
+    samples: list[Sample] = field(default_factory=list)  # whose outcome is known now
+    dropped: list[str] = field(default_factory=list)  # keys of those that never will be
+    horizon_ns: int = 0  # how far an outcome looks
 
     def __bool__(self) -> bool:
         return bool(
@@ -63,7 +72,10 @@ class Batch:
             or self.breaks
             or self.healed
             or self.problems
+            or self.pulses
             or self.beat is not None
+            or self.samples
+            or self.dropped
         )
 
 
@@ -84,6 +96,7 @@ class Writer(threading.Thread):
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._halt = threading.Event()
         self._texts = TextsTold()
+        self._scoring = Scoring()
 
     def put(self, batch: Batch) -> None:
         """Hand over a batch; never waits."""
@@ -115,11 +128,17 @@ class Writer(threading.Thread):
         at = moment(batch.at)
         self._store(batch.events, lambda events: catalogue.store(events, seen_at=at))
         self._store(self._texts.news_in(batch.pages), lambda texts: note_texts(texts, at=at))
-        self._store(batch.changes, store.save)
+        said = self._scoring.of(batch.told)
+        self._store(batch.changes, lambda changes: store.save(changes, said))
+        horizon = batch.horizon_ns
+        self._store(batch.told, lambda told: outcomes.begin(told, said, horizon_ns=horizon))
+        self._store(batch.samples, outcomes.settle)
+        self._store(batch.dropped, outcomes.drop)
         self._store(batch.tops, ticks.store)
         self._store(batch.breaks, gap_rows.opened)
         self._store(batch.healed, gap_rows.healed)
         self._store(batch.problems, ticks.quarantine)
+        self._store(batch.pulses, pulse_rows.store)
         if batch.beat is not None:
             self._store([batch], self._beat)
 

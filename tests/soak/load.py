@@ -96,12 +96,12 @@ class Probe:
 
         return timed
 
-    def watch_save(self, save: Callable[[Iterable[Any]], None]) -> Callable[[Iterable[Any]], None]:
+    def watch_save(self, save: Callable[..., None]) -> Callable[..., None]:
         """Wrap `store.save`: from the frame that opened a signal to its committed row."""
 
-        def timed(told: Iterable[Any]) -> None:
+        def timed(told: Iterable[Any], *said: Any) -> None:
             changes = list(told)
-            save(changes)
+            save(changes, *said)
             now = time.time_ns()
             self.committed_ms += [(now - c.at) / 1e6 for c in changes if c.change == "opened"]
 
