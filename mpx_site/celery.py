@@ -7,7 +7,7 @@ import threading
 
 import structlog
 from celery import Celery
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
@@ -22,6 +22,11 @@ SIGN_OF_LIFE = "alerts.tasks.sign_of_life"
 SIGN_SECONDS, SIGN_EXPIRES = 5.0, 10.0
 
 _ending = threading.Event()
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def keep_ours(**_: object) -> None:
+    """Leave logging as Django set it up: Celery's own would write secrets (`mpx_site.logs`)."""
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
