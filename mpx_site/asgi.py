@@ -21,6 +21,7 @@ http = get_asgi_application()
 from mpx_site.feed import FeedConsumer  # noqa: E402  (its models need the line above)
 from mpx_site.feed_line import told_apart  # noqa: E402
 from mpx_site.feed_ticket import tickets_or  # noqa: E402
+from mpx_site.pulse_ear import Listening  # noqa: E402
 
 feed: Any = FeedConsumer()  # an application, where Django's types expect a view
 sockets = URLRouter(
@@ -30,9 +31,11 @@ sockets = URLRouter(
     ]
 )
 by_login = AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))
-application = ProtocolTypeRouter(
-    {
-        "http": http,
-        "websocket": told_apart(tickets_or(by_login, by_ticket=sockets)),
-    }
+application = Listening(
+    ProtocolTypeRouter(
+        {
+            "http": http,
+            "websocket": told_apart(tickets_or(by_login, by_ticket=sockets)),
+        }
+    )
 )

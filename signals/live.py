@@ -23,6 +23,7 @@ from signals.episodes import SignalChange
 from signals.house import ASK_SECONDS, House
 from signals.kept import Keeping, Kept
 from signals.pipeline import Pipeline, Step
+from signals.pulse import Beat, NoPulse, Pulse
 from signals.samples import Sampler, Told
 from signals.sources import Clock, Source
 from signals.writer import Batch, Writer
@@ -69,6 +70,7 @@ class Live:
         keeping: Keeping | None = None,
         observe: Callable[[Books], Sequence[Observer]] | None = None,
         labels: Labels | None = None,
+        pulse_seconds: float = 0,
     ) -> None:
         self.pipeline = Pipeline(rules, confirm_terms=confirm_terms)
         self.clock = clock
@@ -89,6 +91,7 @@ class Live:
         header = recording_header(self.pipeline.engine)
         self._kept = Kept(self.pipeline, keeping, header=header) if keeping else None
         self._observers = observe(self.pipeline.books) if observe else ()
+        self._pulse_seconds = pulse_seconds
         self._sampler = Sampler(self.pipeline, labels) if labels else None
 
     @property
@@ -103,6 +106,7 @@ class Live:
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._mark()),
             asyncio.create_task(self._flush()),
+            asyncio.create_task(self._send_pulses()),
         ]
         reading = asyncio.create_task(source.run(self.take))
         stopping = asyncio.create_task(stop.wait())
@@ -218,6 +222,25 @@ class Live:
         if self.writer and self._sampler:
             samples, dropped = self._sampler.take(), self._sampler.take_dropped()
             self.writer.put(Batch(self.pipeline.last_frame_at, samples=samples, dropped=dropped))
+
+    async def _send_pulses(self) -> None:
+        """Send a mispricing of our own through the same code and the same writer."""
+        if not self._pulse_seconds or self.writer is None:
+            await asyncio.Event().wait()  # for ever: the end of one helper ends them all
+        pulse, due = Pulse(), self.clock.now()
+        while True:
+            self._send_pulse(pulse, due)
+            due = max(due + int(self._pulse_seconds * 1e9), self.clock.now())
+            await asyncio.sleep((due - self.clock.now()) / 1e9)
+
+    def _send_pulse(self, pulse: Pulse, due: int) -> None:
+        try:
+            key = pulse.send(at=self.clock.now())
+        except NoPulse:  # it will be missed
+            log.exception("pulse.not_found")
+            return
+        if self.writer:
+            self.writer.put(Batch(due, pulses=[Beat(key, due, self.clock.now())]))
 
     async def _flush(self) -> None:
         while True:

@@ -138,6 +138,7 @@ class LiveThread(threading.Thread):
             confirm_terms=self.source == "real",
             house=self._house if self._writer else None,
             keeping=_keeping() if self._writer else None,
+            pulse_seconds=settings.MPX_PULSE_SECONDS,
             observe=self._observe,
             labels=Labels(latency_ms=settings.PAPER_LATENCY_MS) if self._writer else None,
         )

@@ -17,6 +17,8 @@ import hypothesis
 import pytest
 import pytest_django
 
+from tests import canary
+
 # Settings are read once, so this comes before them: nothing of the developer's own desk is used.
 RUN_ON = os.environ.get("MPX_TEST_RUN_ON", "")  # the database of the second run
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -35,6 +37,8 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher  # noqa: E402
 PBKDF2PasswordHasher.iterations = 1
 # Each test client would list all static files anew.
 settings.WHITENOISE_AUTOREFRESH = True
+# A test that opens a page would begin to listen, in a thread that outlives it.
+settings.MPX_PULSE_SECONDS = 0
 # Rolled back, all tests of a file have the same user number; a test of the pace sets its own.
 settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {"reads": None, "writes": None}
 
@@ -56,6 +60,7 @@ hypothesis.settings.load_profile("mpx")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(canary, "canary")
     config.addinivalue_line("markers", "postgres(only=False): runs on PostgreSQL too, or only")
 
 
