@@ -23,6 +23,7 @@ exit codes: 0 told to stop; 2 TELEGRAM_ENABLED or TELEGRAM_BOT_TOKEN is missing"
 
 class Command(BaseCommand):
     help = __doc__ or ""
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.epilog, parser.formatter_class = EXAMPLES, RawDescriptionHelpFormatter
