@@ -147,7 +147,7 @@ def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, 
     """
     events: list[EventTerms] = []
     loose: dict[str, list[tuple[MarketTerms, dict[str, object]]]] = {}
-    for item in _items(page):
+    for item in page_items(page):
         try:
             obj = _object(item, "page")
             if "markets" in obj:
@@ -170,11 +170,12 @@ def read_page(page: object, *, rejected: list[BadListing]) -> tuple[EventTerms, 
     return tuple(events)
 
 
-def _items(page: object) -> list[object]:
+def page_items(page: object) -> list[object]:
+    """Return the objects of any Gamma answer; raise `BadListing` for what is none."""
     if isinstance(page, dict):
         for key in ("events", "markets"):
             if isinstance(page.get(key), list) and "id" not in page:
-                return _items(page[key])
+                return page_items(page[key])
         return [page]
     if not isinstance(page, list):
         raise BadListing("page", "is neither a list nor an object")

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,8 +29,7 @@ FRAME_BYTES = 8 * 1024 * 1024  # of frames' bodies in a row group
 META = b"mpx_past"
 LISTING = "listing.parquet"
 
-Name = Literal["tops.parquet", "prices.parquet", "frames.parquet", "listing.parquet"]
-FILE_OF: dict[Kind, Name] = {
+FILE_OF: dict[Kind, str] = {
     "tops": "tops.parquet",
     "prices": "prices.parquet",
     "books": "frames.parquet",
@@ -98,7 +97,7 @@ class DayTold:
 class ColumnWriter:
     """Writes one file. Rows must come in the order of their time."""
 
-    def __init__(self, path: Path, name: Name) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self.name = name
         self.rows = 0
         self._schema = SCHEMAS[name]

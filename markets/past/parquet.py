@@ -11,14 +11,14 @@ from pathlib import Path
 
 from markets.frames import Frame, unix_ns
 from markets.listing import BadListing, decode_page, read_page
-from markets.past.columns import FILE_OF, LISTING, DayTold, Name, Price, rows_of, told_of
+from markets.past.columns import FILE_OF, LISTING, DayTold, Price, rows_of, told_of
 from markets.past.known import begun_at
 from markets.past.tops import Top, around, told_frames
 from markets.past.value import Gap, Kind, NotAPast, Past, covered, merged
 
 PREFIX = "day="
 DAY_NS = 86_400_000_000_000
-NAMES: tuple[tuple[Kind, Name], ...] = tuple(FILE_OF.items())
+NAMES: tuple[tuple[Kind, str], ...] = tuple(FILE_OF.items())
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -33,7 +33,7 @@ def past_of_ticks(since: int, until: int) -> Past:
         content.take(top)
     if not content.first_seen:
         raise NotAPast("there is no tick of that time", "database")
-    whole, single = _gap_rows(since, until)
+    whole, single = gap_rows(since, until)
     gaps = merged([*whole, *content.silences], since=content.since, until=content.until)
     terms = terms_between(since, until, first_seen=content.first_seen)
     single = [(pk, gap) for pk, gap in single if pk in terms.ids]
@@ -118,7 +118,7 @@ def _size(size: Decimal | None) -> int:
     return 0 if size is None else int(size * SIZE_ONE)
 
 
-def _gap_rows(since: int, until: int) -> tuple[list[Gap], list[tuple[str, Gap]]]:
+def gap_rows(since: int, until: int) -> tuple[list[Gap], list[tuple[str, Gap]]]:
     """Return the gaps of all markets (a connection was cut), and those of single ones."""
     rows = GapRow.objects.filter(opened_at__lt=moment(until)).order_by("opened_at", "id")
     whole: list[Gap] = []

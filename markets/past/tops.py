@@ -129,15 +129,19 @@ class _Telling:
         self._tops: dict[str, Top] = {}
         self._pages: dict[str | None, Frame] = {}  # by request, which names the event
         self._blind = 0  # gaps of all markets that are open
+        self._blind_at = 0  # when the newest of them began
 
     def take(self, item: _Edge | Frame | Top) -> Iterator[Frame]:
         if isinstance(item, Top):
-            yield self._top(item)
+            told = self._top(item)
+            if self._blind == 0 or item.t > self._blind_at:  # not what midnight repeats in a gap
+                yield told
         elif isinstance(item, Frame):
             self._pages[item.req] = item
             yield item
         else:
             self._blind += 1 if item.begins else -1
+            self._blind_at = item.t if item.begins else self._blind_at
             yield from self._cut(item) if item.begins else self._again(item.t)
 
     def _top(self, top: Top) -> Frame:
