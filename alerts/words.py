@@ -10,6 +10,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -28,6 +29,13 @@ HEADLINES = {
     "component.back": "A part of the desk is back",
     "test": "Test",
 }
+# What comes before a signal's kind; its level where nothing is said here.
+STAGES = {
+    "signal.observed": "Seen, not yet confirmed:",
+    "signal.unconfirmed": "Gone before it was confirmed:",
+    "signal.closed": "Over:",
+}
+ENDS = ("signal.unconfirmed", "signal.closed")
 # Facts of a payload that are told, in this order.
 FACTS = (
     "text",
@@ -62,7 +70,7 @@ def clean(text: object, most: int = LINE) -> str:
 def words_of(kind: str, payload: Mapping[str, Any]) -> Words:
     """Put an outbox row into words; unknown kinds are told by their name and facts."""
     if kind.startswith("signal."):
-        return _signal(payload)
+        return _signal(kind, payload)
     lines = tuple(
         f"{name}: {clean(payload[name])}" if name != "text" else clean(payload[name], 2_000)
         for name in FACTS
@@ -72,17 +80,36 @@ def words_of(kind: str, payload: Mapping[str, Any]) -> Words:
     return Words(known, lines, _page(kind, payload))
 
 
-def _signal(payload: Mapping[str, Any]) -> Words:
+def _signal(alert: str, payload: Mapping[str, Any]) -> Words:
     kind = clean(payload.get("kind", "")).replace("_", " ")
     edge, profit = _number(payload.get("edge_bps")), _number(payload.get("profit"))
     title = clean(payload.get("event_title") or f"event {payload.get('event_id')}", HEAD)
-    money = f"{profit:+.2f} USD on {_number(payload.get('cost')):.2f} USD, after fees"
+    what = STAGES.get(alert) or clean(payload.get("level", ""))
+    told = _life(payload) if alert in ENDS else _money(profit, payload)
     return Words(
-        f"{clean(payload.get('level', ''))} {kind} {edge:+.1f} bps",
-        (title, f"{money} · {clean(payload.get('rule', ''))}"),
+        f"{what} {kind} {edge:+.1f} bps",
+        (title, f"{told} · {clean(payload.get('rule', ''))}"),
         f"/signals/{clean(payload.get('key', ''))}/",
         profit,
     )
+
+
+def _money(profit: Decimal, payload: Mapping[str, Any]) -> str:
+    return f"{profit:+.2f} USD on {_number(payload.get('cost')):.2f} USD, after fees"
+
+
+def _life(payload: Mapping[str, Any]) -> str:
+    """Say how long a signal lived and why it ended."""
+    why = clean(payload.get("close_reason") or "unknown").replace("_", " ")
+    try:
+        first, last = (
+            datetime.fromisoformat(str(payload[key])) for key in ("opened_at", "closed_at")
+        )
+    except (KeyError, ValueError):
+        return f"ended: {why}"
+    seconds = (last - first).total_seconds()
+    long = f"{seconds / 60:,.1f} min" if seconds >= 120 else f"{seconds:.2f} s"
+    return f"lived {long}, ended: {why}"
 
 
 def _page(kind: str, payload: Mapping[str, Any]) -> str:
