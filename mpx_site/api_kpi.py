@@ -88,7 +88,7 @@ class KpiRow(serializers.Serializer[Any]):
         max_digits=5,
         decimal_places=4,
         allow_null=True,
-        help_text="Share of the day in which the desk knew the books; null: it did not run.",
+        help_text="Share of the day in which the books were known; null: none was followed.",
     )
 
 

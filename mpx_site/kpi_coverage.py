@@ -1,4 +1,7 @@
-"""How much of each day the desk knew the books, so that figures are not taken for the whole."""
+"""How much of each day the desk knew the books, so that figures are not taken for the whole.
+
+What is known is the ledger's to say (`markets.ledger`); a day without any gap is not asked about.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,26 @@ from decimal import ROUND_DOWN, Decimal
 
 from django.db.models import Q
 
+from alerts.models import Trouble
 from execution.kpi_count import midnight
-from markets.models import Gap
+from markets.ledger import STREAM, coverage_of
+from markets.models import Gap, Quote
 
 DAY = timedelta(days=1)
-Span = tuple[datetime, datetime]
+NOTHING = timedelta(0)
+Span = tuple[datetime, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """How long a day has been so far, and for how much of that no connection was cut."""
+    """How long books were to be known on a day so far, and for how much of that they were."""
 
     length: timedelta
     known: timedelta
 
     @property
     def share(self) -> Decimal | None:
-        """Return the known share; None of a day that is yet to come."""
+        """Return the known share; None of a day on which no book was followed."""
         return Decimal(self.known / self.length) if self.length else None
 
     @property
@@ -47,27 +53,43 @@ class Covered:
 def of_days(days: Iterable[Covered]) -> Covered:
     """Return the coverage of several days together."""
     every = list(days)
-    nothing = timedelta(0)
     return Covered(
-        sum((day.length for day in every), nothing), sum((day.known for day in every), nothing)
+        sum((day.length for day in every), NOTHING), sum((day.known for day in every), NOTHING)
     )
 
 
 def coverage(first: date, last: date, *, at: datetime) -> dict[date, Covered]:
-    """Return the coverage of each day up to now; one query."""
-    start, end = midnight(first), min(midnight(last) + DAY, at)
-    gaps = Gap.objects.filter(kind=Gap.Kind.CONNECTION, opened_at__lt=end)
-    rows = gaps.filter(Q(healed_at__gt=start) | Q(ending="")).values_list("opened_at", "healed_at")
-    blind = [(opened, healed or at) for opened, healed in rows.order_by("opened_at", "id")]
+    """Return the coverage of each day up to now; three queries, and four a day with gaps."""
+    followed_since = _followed_since()
+    spans = _dark_spans(midnight(first), midnight(last) + DAY)
     days = [first + n * DAY for n in range((last - first).days + 1)]
-    return {day: _of_day(midnight(day), min(midnight(day) + DAY, at), blind) for day in days}
+    return {day: _of_day(day, spans, followed_since, at) for day in days}
 
 
-def _of_day(start: datetime, end: datetime, blind: Iterable[Span]) -> Covered:
-    length = max(end - start, timedelta(0))
-    dark, seen = timedelta(0), start
-    for opened, healed in blind:
-        since, until = max(opened, seen), min(healed, end)
-        if until > since:
-            dark, seen = dark + (until - since), until
-    return Covered(length, length - dark)
+def _followed_since() -> datetime | None:
+    first = Quote.objects.order_by("market__created_at").values_list("market__created_at").first()
+    return None if first is None else first[0]
+
+
+def _dark_spans(start: datetime, end: datetime) -> list[Span]:
+    """Return when something was not known; None: it still is not."""
+    gaps = Gap.objects.filter(opened_at__lt=end)
+    gaps = gaps.filter(Q(healed_at__gt=start) | Q(ending="") | Q(opened_at__gte=start))
+    silent = Trouble.objects.filter(component=STREAM, since__lt=end)
+    silent = silent.filter(Q(ended_at=None) | Q(ended_at__gt=start))
+    return [
+        *((opened, None if not ending else healed or opened)
+          for opened, healed, ending in gaps.values_list("opened_at", "healed_at", "ending")),
+        *silent.values_list("since", "ended_at"),
+    ]  # fmt: skip
+
+
+def _of_day(day: date, spans: Iterable[Span], since: datetime | None, at: datetime) -> Covered:
+    start, end = midnight(day), min(midnight(day) + DAY, at)
+    if since is None or max(start, since) >= end:
+        return Covered(NOTHING, NOTHING)
+    length = end - max(start, since)
+    if not any(dark < end and (light is None or light >= start) for dark, light in spans):
+        return Covered(length, length)
+    share = coverage_of(start, end).share
+    return Covered(NOTHING, NOTHING) if share is None else Covered(length, length * share)

@@ -71,6 +71,7 @@ POST   /settings/telegram/unlink/                             account
 POST   /settings/views/                                       account
 POST   /settings/views/delete/                                account
 GET    /opportunities/                                        account
+GET    /kpi/                                                  account
 GET    /scoreboard/                                           account
 GET    /rules/                                                account
 GET    /rules/<str:code>/                                     account

@@ -136,7 +136,16 @@ class KpisPage:
     days: tuple[DayLine, ...]
     rows: int  # of days and rules; not all are shown
     covered: Covered
-    thin: tuple[tuple[date, Covered], ...]  # days of which a part is not known
+    by_day: tuple[Covered, ...]
+
+    @property
+    def thin(self) -> tuple[Covered, ...]:
+        """Return the days of which a part is not known."""
+        return tuple(each for each in self.by_day if each.thin)
+
+    @property
+    def coverage_bars(self) -> tuple[Bar, ...]:
+        return bars([float(each.percent or ZERO) for each in self.by_day])
 
 
 def lived(lives: Lives, percent: int) -> str:
@@ -170,7 +179,7 @@ def page(asked: AskedKpis, *, at: datetime) -> KpisPage:
         days=tuple(_day_line(kpi, covered) for kpi in newest_first(kpis)[:ROWS_SHOWN]),
         rows=len(kpis),
         covered=of_days(covered.values()),
-        thin=tuple((day, each) for day, each in covered.items() if each.thin),
+        by_day=tuple(covered.values()),
     )
 
 

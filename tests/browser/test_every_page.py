@@ -39,6 +39,7 @@ PAGES = {
     "audit": "/audit/",
     "settings": "/settings/",
     "opportunities": "/opportunities/",
+    "kpis": "/kpi/",
     "scoreboard": "/scoreboard/",
     "rules": "/rules/",
     "rule": "/rules/DUTCH_BOOK_DETECT/",
