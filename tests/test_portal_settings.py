@@ -23,7 +23,7 @@ from tests.desk_cast import person
 from tests.portal_cast import PASSWORD
 
 pytestmark = pytest.mark.django_db
-QUERIES = 13
+QUERIES = 14
 HOSTILE = '</bdi><script>alert(1)</script>\u202e"=cmd()'
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
