@@ -222,6 +222,7 @@ execution.fill                        -        v        v        v        v     
 execution.positionentry               -        v        v        v        v        v
 execution.livebook                    -        v        v        v        v        v
 mpx_site.apitoken                     -        -        -        -        v        v
+mpx_site.telegramlink                 -        -        -        -        vd       vd
 django_celery_beat.periodictask       -        -        -        -        -        vacd
 """
 SOCKETS = """
