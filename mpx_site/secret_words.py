@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -24,11 +25,12 @@ _SHAPES: Final = re.compile(
     r"\b\d{6,12}:[A-Za-z0-9_-]{30,}|\bmpx_[A-Za-z0-9]+_[A-Za-z0-9_-]{20,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
 
-# As an address writes a secret, as JSON does, as Python's repr does.
+# As an address writes a secret, as JSON does, as Python's repr does, as a page does.
 _FORMS: Final[tuple[Callable[[str], str], ...]] = (
     lambda secret: quote(secret, safe=""),
     lambda secret: json.dumps(secret)[1:-1],
     lambda secret: repr(secret)[1:-1],
+    html.escape,
 )
 
 

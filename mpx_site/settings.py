@@ -215,6 +215,7 @@ LOG_LEVEL = conf.choice("LOG_LEVEL", default="INFO", among=("DEBUG", "INFO", "WA
 LOG_FORMAT = conf.choice(
     "LOG_FORMAT", default="text" if sys.stderr.isatty() else "json", among=("json", "text")
 )
+DEFAULT_EXCEPTION_REPORTER = "mpx_site.error_report.MaskedReport"
 LOGGING_CONFIG = "mpx_site.logs.configure"
 LOGGING = {
     "version": 1,

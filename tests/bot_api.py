@@ -14,7 +14,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-TOKEN = "123456789:AAcanary-canary-canary-canary-canary1"
+from tests import canary
+
+TOKEN = canary.settings()["TELEGRAM_BOT_TOKEN"]
 CHAT = "-1001234567890"
 
 
@@ -88,7 +90,8 @@ def _handler(api: BotApi) -> type[BaseHTTPRequestHandler]:
             api.closing.wait(answer.hang)
             if answer.status == 200 or answer.taken:
                 asked = {key: values[0] for key, values in parse_qs(body.decode()).items()}
-                api.taken.append({**asked, "at": time.monotonic()})
+                method = self.path.split("/")[2]
+                api.taken.append({**asked, "method": method, "at": time.monotonic()})
             if answer.drop:
                 self.close_connection = True
                 return
@@ -98,7 +101,10 @@ def _handler(api: BotApi) -> type[BaseHTTPRequestHandler]:
             told: dict[str, Any] = {"ok": answer.status == 200}
             if answer.status == 200:
                 chat = {"id": int(CHAT), "type": "supergroup", "title": "desk"}
-                told["result"] = {"message_id": len(api.taken), "date": 1, "chat": chat}
+                number = int(
+                    api.taken[-1].get("message_id", len(api.taken))
+                )  # an edit keeps its own
+                told["result"] = {"message_id": number, "date": 1, "chat": chat}
             else:
                 told |= {"error_code": answer.status, "description": answer.description}
             if answer.parameters:

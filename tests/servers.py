@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests import canary
+
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRES_BIN = Path("/usr/lib/postgresql/15/bin")
 START_SECONDS = 30.0
@@ -69,7 +71,8 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return f"postgres://mpx@127.0.0.1:{self.port}/postgres"
+        """Its address. It trusts whoever comes, so the password is only there to be kept secret."""
+        return f"postgres://mpx:{canary.password()}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> Postgres:
         settings = {
@@ -96,6 +99,7 @@ class Postgres:
 
     def remove(self) -> None:
         self.stop()
+        canary.listen_in(self.home)
         shutil.rmtree(self.home)
 
     def _is_ready(self) -> bool:
@@ -132,11 +136,19 @@ class Redis:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{canary.password()}@127.0.0.1:{self.port}/0"
 
     def start(self) -> Redis:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self.process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
+        """Start it; its settings go in by a pipe, because a command line is for all to see."""
+        settings = {
+            "port": self.port, "bind": "127.0.0.1", "save": '""', "requirepass": canary.password()
+        }  # fmt: skip
+        command = [*self._command, "-"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
+        assert self.process and self.process.stdin
+        with self.process.stdin as told:
+            told.write("".join(f"{name} {value}\n" for name, value in settings.items()))
         wait_for(
             lambda: accepts(self.port), seconds=START_SECONDS, what="Redis to accept connections"
         )
@@ -176,7 +188,8 @@ def settings_for(home: Path, **given: str) -> dict[str, str]:
     """
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
     unset = dict.fromkeys(("DATABASE_URL", "POSTGRES_HOST", "REDIS_URL"), "")
-    return {**kept, **unset, "MPX_HOME": str(home), "PYTHONUNBUFFERED": "1", **given}
+    ours = {"MPX_HOME": str(home), "PYTHONUNBUFFERED": "1", **canary.settings()}
+    return {**kept, **unset, **ours, **given}
 
 
 def manage(

@@ -261,7 +261,7 @@ def test_command_ends_with_2_and_one_line(tmp_path, words):
 
 
 def test_good_configuration_passes_the_check(tmp_path):
-    ended = manage("check", env=settings_for(tmp_path))
+    ended = manage("check", env=settings_for(tmp_path, SECRET_KEY=""))
 
     assert ended.returncode == 0, ended.stderr
     assert os.listdir(tmp_path) == ["secret_key"]

@@ -1,0 +1,17 @@
+"""What Django shows and mails of an exception: without the secrets of this desk."""
+
+from __future__ import annotations
+
+from django.views.debug import ExceptionReporter
+
+from mpx_site.secret_words import masked
+
+
+class MaskedReport(ExceptionReporter):
+    """Django hides what is called a password; here a secret is hidden wherever it stands."""
+
+    def get_traceback_html(self) -> str:
+        return masked(super().get_traceback_html())
+
+    def get_traceback_text(self) -> str:
+        return masked(super().get_traceback_text())
