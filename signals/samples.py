@@ -19,7 +19,6 @@ from markets.book import NO_ASK, NO_BID, Book, size_units
 from markets.fills import FREE, PRICE_ONE, Ladder, NotEnoughDepth, buy, fee_charged, take
 from markets.frames import Frame
 from markets.listing import MarketTerms
-from markets.past.spans import Beginning
 from rules.engine import ActiveRule
 from rules.kernel.finding import Finding, Leg
 from rules.ml.features import LegSeen, Moment, Vector, vector
@@ -184,19 +183,26 @@ class Sampler:
     """Makes vectors of what is told and labels of what became of it.
 
     Call `on_frame` after each frame that the pipeline took, then `on_changes` with what the
-    frame changed. `captured` has the moment and vector of every sample that was begun, if
-    `capture` is on.
+    frame changed.
     """
 
     def __init__(
-        self, pipeline: Pipeline, labels: Labels, *, capture: bool = False, leak: bool = False
+        self,
+        pipeline: Pipeline,
+        labels: Labels,
+        *,
+        capture: dict[str, tuple[int, Vector]] | None = None,
+        leak: bool = False,
     ) -> None:
-        """`leak` plants a feature of the future, for checks that have to find it."""
+        """`capture` is given the moment and vector of every sample that is begun.
+
+        `leak` plants a feature of the future, for checks that have to find it.
+        """
         self.pipeline = pipeline
         self.labels = labels
         self.pulse = Pulse(pipeline.books)
         self.censored: Counter[str] = Counter()
-        self.captured: dict[str, tuple[int, Vector]] | None = {} if capture else None
+        self._capture = capture
         self._leak = leak
         self._now = 0
         self._pending: list[_Pending] = []
@@ -316,8 +322,8 @@ class Sampler:
 
     def _begin(self, told: Told, change: SignalChange, legs: tuple[_LegAfter, ...]) -> None:
         self._begun.add(change.key)
-        if self.captured is not None:
-            self.captured[change.key] = (told.at, told.vector)
+        if self._capture is not None:
+            self._capture[change.key] = (told.at, told.vector)
         least = max(least_profit(change.rule), change.finding.profit * Decimal(self.labels.share))
         arrives = told.at + self.labels.latency_ns
         ends = told.at + self.labels.horizon_ns
@@ -375,8 +381,8 @@ class Sampler:
         whole = len(costs) == len(pending.legs) and not pending.failed
         worth = float(pending.payoff - sum(costs, Decimal(0))) if whole else -1.0
         leaked = (*sample.vector, worth)
-        if self.captured is not None:
-            self.captured[sample.key] = (sample.at, leaked)
+        if self._capture is not None:
+            self._capture[sample.key] = (sample.at, leaked)
         return replace(sample, vector=leaked)
 
     def _drop(self, pending: _Pending, why: str) -> None:
@@ -419,12 +425,14 @@ def _is_the_moment(change: SignalChange) -> bool:
 
 @dataclass(slots=True)
 class Pass:
-    """A pass over frames. Iterating gives the samples as their outcomes become known."""
+    """A pass over frames. Iterating gives the samples as their outcomes become known.
 
-    frames: Iterable[Frame | Beginning]
+    `captured` has the moment and vector of every sample that was begun.
+    """
+
+    frames: Iterable[Frame]
     rules: tuple[ActiveRule, ...]
     labels: Labels
-    until: int | None = None  # unix ns: what comes later is not looked at
     leak: bool = False
     seen: int = 0  # frames
     last_at: int = 0
@@ -432,28 +440,15 @@ class Pass:
     captured: dict[str, tuple[int, Vector]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Sample]:
-        sampler = self._begin(confirm_terms=False)
-        for item in self.frames:
-            if isinstance(item, Beginning):
-                self._end(sampler)
-                sampler = self._begin(confirm_terms=item.header.get("confirm_terms") is True)
-                continue
-            if self.until is not None and item.t > self.until:
-                break
+        pipeline = Pipeline(self.rules)
+        sampler = Sampler(pipeline, self.labels, capture=self.captured, leak=self.leak)
+        for frame in self.frames:
             self.seen += 1
-            self.last_at = item.t
-            changes = sampler.pipeline.feed(item).changes
-            sampler.on_frame(item.t)
+            self.last_at = frame.t
+            changes = pipeline.feed(frame).changes
+            sampler.on_frame(frame.t)
             if changes:
                 sampler.on_changes(changes)
             yield from sampler.take()
-        self._end(sampler)
-
-    def _begin(self, *, confirm_terms: bool) -> Sampler:
-        pipeline = Pipeline(self.rules, confirm_terms=confirm_terms)
-        return Sampler(pipeline, self.labels, capture=True, leak=self.leak)
-
-    def _end(self, sampler: Sampler) -> None:
         sampler.finish()
         self.censored += sampler.censored
-        self.captured |= sampler.captured or {}

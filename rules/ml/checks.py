@@ -119,15 +119,18 @@ def changed_by_future(
         if at > until:
             continue
         other = cut.get(key)
-        if other is None or other[0] != at or len(other[1]) != len(vector):
+        if other is None or other[0] != at:
             found["the moment itself"] = None
             continue
-        found |= dict.fromkeys(
-            _name(place)
-            for place, (mine, theirs) in enumerate(zip(vector, other[1], strict=True))
-            if not _same(mine, theirs)
-        )
+        found |= dict.fromkeys(map(_name, _differing(vector, other[1])))
     return list(found)
+
+
+def _differing(one: Vector, other: Vector) -> list[int]:
+    """Return the places that are not the same; a number that only one of them has is not."""
+    both = min(len(one), len(other))
+    differ = [place for place in range(both) if not _same(one[place], other[place])]
+    return [*differ, *range(both, max(len(one), len(other)))]
 
 
 def _name(place: int) -> str:
