@@ -84,9 +84,29 @@ def run_waiting_whatifs(**_: object) -> str:
 
 def start_whatif(run_id: int) -> subprocess.Popen[bytes]:
     """Start `manage.py run_whatif`; return its process without waiting for it."""
+    return _start("run_whatif", str(run_id))
+
+
+@shared_task(soft_time_limit=20, time_limit=25)
+def train_shadow(**_: object) -> str:
+    """Train a model on what became of signals, in a process of its own: always a shadow.
+
+    Nothing is started while the last one still trains.
+    """
+    _trainings[:] = [child for child in _trainings if child.poll() is None]
+    if _trainings:
+        return "one is at it"
+    _trainings.append(_start("train_model", "--scheduled"))
+    return "started"
+
+
+_trainings: list[subprocess.Popen[bytes]] = []
+
+
+def _start(*command: str) -> subprocess.Popen[bytes]:
     manage = settings.BASE_DIR / "manage.py"
-    return subprocess.Popen(  # noqa: S603 - our own program and a number
-        [sys.executable, str(manage), "run_whatif", str(run_id)],
+    return subprocess.Popen(  # noqa: S603 - our own program and its own words
+        [sys.executable, str(manage), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
