@@ -20,6 +20,7 @@ from django.db import DatabaseError, connections
 from mpx_site import doctor_alerts
 from mpx_site import doctor_inside as inside
 from mpx_site import doctor_outside as outside
+from mpx_site import doctor_parts as parts
 from mpx_site.doctor_words import Seen, fail, first_line, warn
 
 LIMIT_SECONDS = 10.0
@@ -74,6 +75,9 @@ CHECKS: tuple[Check, ...] = (
     Check("desk", "tables", inside.desk),
     Check("poll", "tables", inside.poll),
     Check("worker", "tables", inside.worker),
+    Check("beat", "tables", parts.beat),
+    Check("broker", "tables", parts.broker),
+    Check("pulse", "tables", parts.pulse),
     Check("data", "tables", inside.data),
     Check("quarantine", "tables", inside.quarantine),
     Check("watch", "tables", inside.watch_list),

@@ -39,7 +39,8 @@ from signals.running import check_source
 GB = 10**9
 DISK_LOW, DISK_OUT = 2 * GB, GB // 5
 CLOCK_WARN, CLOCK_FAIL = timedelta(seconds=2), timedelta(seconds=10)
-DEAD_AFTER = timedelta(seconds=30)
+DEAD_AFTER = timedelta(seconds=20)
+POLL_DEAD_AFTER = timedelta(seconds=30)  # a pass over many books takes a while
 SYNC_OLD = timedelta(hours=2)
 LINKS = 10_000  # of the audit chain, from its end
 OLDEST_POSTGRES = 14
@@ -281,7 +282,7 @@ def poll() -> Seen:
     if settings.DATA_SOURCE != "real":
         return _no_venue()
     beat, at = _beat("poll"), timezone.now()
-    if beat is None or beat.age(at) > DEAD_AFTER:
+    if beat is None or beat.age(at) > POLL_DEAD_AFTER:
         told = "never ran here" if beat is None else f"last ran {span(beat.age(at))} ago"
         return warn(told, "It runs with the scheduled jobs; see the check: worker")
     mode, error = beat.detail.get("mode"), beat.detail.get("error")

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from django.db import DatabaseError
 
+from alerts.meters import FEED_DROPPED
 from mpx_site import feed_ticket, feed_wake
 from mpx_site import feed_words as words
 from mpx_site.feed_hub import UNAUTHENTICATED, Hub
@@ -23,7 +24,6 @@ from mpx_site.feed_line import Line, Receive, Send, line_to
 from mpx_site.feed_listener import Listener
 from mpx_site.feed_log import FeedLog
 from mpx_site.feed_words import CHANNELS, TOLD_LATEST, Request, Told
-from mpx_site.metrics import FEED_DROPPED
 
 log = structlog.stdlib.get_logger(__name__)
 

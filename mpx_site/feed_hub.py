@@ -17,12 +17,12 @@ from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from alerts.feedlog import Place, Position
+from alerts.meters import FEED_CLIENTS
 from mpx_site import feed_words as words
 from mpx_site.feed_latest import Latest
 from mpx_site.feed_listener import Listener, Subscription
 from mpx_site.feed_log import BATCH, REPLAY_MAX, FeedLog, with_levels
 from mpx_site.feed_words import CHANNELS, TOLD_IN_FULL, Message, Resume
-from mpx_site.metrics import FEED_CLIENTS
 
 log = structlog.stdlib.get_logger(__name__)
 

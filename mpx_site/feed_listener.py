@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alerts.feedlog import Place
+from alerts.meters import FEED_COALESCED
 from mpx_site import feed_words as words
 from mpx_site.feed_words import EVERYTHING, Choice, Message, Told
 
@@ -84,7 +85,10 @@ class Listener:
         for message in messages:
             subscription = self.subscriptions.get(message.channel)
             if subscription is not None and message.key in (subscription.keys or {message.key}):
-                self._latest[message.channel, message.key] = message.told
+                place = message.channel, message.key
+                if place in self._latest:
+                    FEED_COALESCED.inc()
+                self._latest[place] = message.told
         self._pump()
 
     def drop(self, channel: str) -> bool:

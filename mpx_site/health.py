@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from alerts import watchdog
 from mpx_site.api_answers import NoQuery, asked
 from mpx_site.portal.desk import Desk, Pulse
 
@@ -68,10 +69,21 @@ class Checkup:
         return "ok" if self.pulses[0].trusted else "stale"
 
     @property
+    def silent(self) -> tuple[str, ...]:
+        """Return the parts that are missed."""
+        return watchdog.silent_now(
+            {
+                pulse.component: timedelta(seconds=pulse.age_seconds)
+                for pulse in self.pulses
+                if pulse.age_seconds is not None
+            }
+        )
+
+    @property
     def status(self) -> str:
         if not self.database:
             return "down"
-        return "ok" if self.rules_heartbeat == "ok" else "degraded"
+        return "ok" if self.rules_heartbeat == "ok" and not self.silent else "degraded"
 
     def row(self) -> dict[str, object]:
         return {
@@ -79,6 +91,7 @@ class Checkup:
             "time": self.at,
             "db": "ok" if self.database else "down",
             "rules_heartbeat": self.rules_heartbeat,
+            "silent": self.silent,
             "components": {pulse.component: _component(pulse) for pulse in self.pulses},
         }
 
@@ -90,6 +103,7 @@ def _component(pulse: Pulse) -> dict[str, object]:
         "at": pulse.at,
         "age_seconds": age,
         "progress": pulse.progress,
+        "lag_seconds": pulse.detail.get("heard"),
     }
 
 
@@ -151,6 +165,9 @@ class ComponentRow(serializers.Serializer[Any]):
     at = serializers.DateTimeField(allow_null=True)
     age_seconds = serializers.FloatField(allow_null=True)
     progress = serializers.IntegerField()
+    lag_seconds = serializers.FloatField(
+        allow_null=True, help_text="Of `pulse`: from a frame to a listener of the feed."
+    )
 
 
 class HealthRow(serializers.Serializer[Any]):
@@ -159,6 +176,9 @@ class HealthRow(serializers.Serializer[Any]):
     db = serializers.ChoiceField(choices=["ok", "down"])
     rules_heartbeat = serializers.ChoiceField(
         choices=["ok", "stale", "no_data"], help_text="By the age of the last evaluation."
+    )
+    silent = serializers.ListField(
+        child=serializers.CharField(), help_text="Parts that beat before and are missed now."
     )
     components = serializers.DictField(child=ComponentRow())
 

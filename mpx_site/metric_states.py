@@ -14,29 +14,78 @@ from django.db.models import Count, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from alerts import watchdog
+from alerts.broker import BROKER
 from alerts.delivery import backlog
 from alerts.models import Heartbeat, Voice
 from execution.standing import standing
 from markets.models import Gap, Quarantine
 from risk.models import Breaker
+from signals.pulse_rows import PULSE
+
+STREAM = "stream"
 
 
 def states(at: datetime) -> Iterator[Metric]:
     """Return everything below at a time."""
-    yield heartbeat_ages(at)
+    yield from parts(at)
     yield from outbox(at)
     yield telegram_failures()
     yield from switches(at)
     yield from feed_quality()
 
 
-def heartbeat_ages(at: datetime) -> Metric:
-    family = GaugeMetricFamily(
+def parts(at: datetime) -> Iterator[Metric]:
+    """Return the signs of life, who is missed, what waits for workers, and the pulse."""
+    beats = {beat.component: beat for beat in Heartbeat.objects.all()}
+    ages = {name: beat.age(at) for name, beat in beats.items()}
+    old = GaugeMetricFamily(
         "mpx_heartbeat_age_seconds", "Since a stage last beat.", labels=("component",)
     )
-    for beat in Heartbeat.objects.all():
-        family.add_metric([beat.component], beat.age(at).total_seconds())
+    for name, age in ages.items():
+        old.add_metric([name], age.total_seconds())
+    yield old
+    missed = GaugeMetricFamily(
+        "mpx_component_silent", "1 while a watched part is missed.", labels=("component",)
+    )
+    silent = watchdog.silent_now(ages)
+    for name in watchdog.watched():
+        if name in beats:
+            missed.add_metric([name], int(name in silent))
+    yield missed
+    if STREAM in beats:
+        yield GaugeMetricFamily(
+            "mpx_rule_last_eval_timestamp_seconds",
+            "Unix time of the stream's last sign of life.",
+            beats[STREAM].at.timestamp(),
+        )
+    if BROKER in beats and BROKER not in silent:
+        yield queues(beats[BROKER])
+    if PULSE in beats:
+        yield from pulse(beats[PULSE])
+
+
+def queues(broker: Heartbeat) -> Metric:
+    family = GaugeMetricFamily("mpx_queue_depth", "Jobs that wait.", labels=("queue",))
+    for queue, depth in broker.detail.get("queues", {}).items():
+        family.add_metric([queue], depth)
     return family
+
+
+def pulse(beat: Heartbeat) -> Iterator[Metric]:
+    """Return when the desk's own pulse was heard last, and how long its way took till where."""
+    yield GaugeMetricFamily(
+        "mpx_pulse_timestamp_seconds", "Unix time of the last pulse.", beat.at.timestamp()
+    )
+    yield GaugeMetricFamily(
+        "mpx_pulse_lag_seconds", "From a frame to a listener.", beat.detail["heard"]
+    )
+    stages = GaugeMetricFamily(
+        "mpx_stage_lag_seconds", "From the pulse's frame to a stage.", labels=("stage",)
+    )
+    for stage in ("found", "stored", "heard"):
+        stages.add_metric([stage], beat.detail[stage])
+    yield stages
 
 
 def outbox(at: datetime) -> Iterator[Metric]:

@@ -1,20 +1,19 @@
 """`/metrics` for Prometheus, under the names that dashboards already use.
 
-What happens in this process is counted here. What is a state of the desk is read
+What happens in processes is counted by `alerts.meters`. What is a state of the desk is read
 from the database at each scrape, so it is true whichever process answers and
 after every restart.
 """
 
 from __future__ import annotations
 
-import os
+import platform
 from collections.abc import Iterator
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.core.signals import request_started
 from django.db import DatabaseError
 from django.db.models import Count, F, Max
 from django.http import HttpRequest, HttpResponse
@@ -22,11 +21,7 @@ from django.utils import timezone
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     ProcessCollector,
-    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -34,9 +29,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from alerts.meters import REGISTRY, forget_the_dead, shared_folder
 from execution.models import IntentEvent, OrderIntent
 from markets.models import Quote
-from mpx_site import health
+from mpx_site import __version__, health
 from mpx_site.api_answers import problem_response
 from mpx_site.api_login import token_sent
 from mpx_site.api_token import is_the_token
@@ -45,37 +41,6 @@ from mpx_site.metric_states import states
 from mpx_site.portal.desk import Desk, Pulse
 from risk.locking import NoPolicy
 from rules.models import Rule
-
-# A second series per counter that nobody reads.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
-REGISTRY = CollectorRegistry()
-MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"  # set: the counters of all processes on this host
-
-INGEST_LATENCY_MS = Histogram(
-    "mpx_ingest_latency_ms",
-    "From asking the venue to having read its answer.",
-    ("source",),
-    buckets=(5, 10, 25, 50, 100, 250, 500, 1000, 2000),
-    registry=REGISTRY,
-)
-REQUESTS = Counter("mpx_requests_total", "HTTP requests begun.", registry=REGISTRY)
-FEED_CLIENTS = Gauge(
-    "mpx_ws_clients",
-    "Clients of the live feed.",
-    registry=REGISTRY,
-    multiprocess_mode="livesum",
-)
-FEED_DROPPED = Counter(
-    "mpx_ws_dropped_total", "Clients closed by the live feed.", ("class",), registry=REGISTRY
-)
-
-
-def count_request(**_: object) -> None:
-    REQUESTS.inc()
-
-
-request_started.connect(count_request, dispatch_uid="mpx_requests_total")
 
 
 class DeskCollector(Collector):
@@ -89,6 +54,8 @@ class DeskCollector(Collector):
         yield GaugeMetricFamily(
             "mpx_health", "1 while database and rules are well.", int(found.status == "ok")
         )
+        yield GaugeMetricFamily("mpx_database_up", "1 while it answers.", int(found.database))
+        yield build_info()
         if not found.database:
             return
         try:
@@ -97,6 +64,12 @@ class DeskCollector(Collector):
             yield from states(found.at)
         except (DatabaseError, NoPolicy):
             return  # it went away meanwhile; the next scrape says so in mpx_health
+
+
+def build_info() -> Metric:
+    family = GaugeMetricFamily("mpx_build_info", "What runs here.", labels=("version", "python"))
+    family.add_metric([__version__, platform.python_version()], 1)
+    return family
 
 
 def rule_evaluation(pulses: tuple[Pulse, ...]) -> Metric:
@@ -146,8 +119,9 @@ ProcessCollector(registry=REGISTRY)
 
 def exposition() -> bytes:
     """Return everything in Prometheus's text format."""
-    if MULTIPROC not in os.environ:
+    if shared_folder() is None:
         return generate_latest(REGISTRY)
+    forget_the_dead()
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(DeskCollector())

@@ -273,7 +273,7 @@ def test_postgres_is_told_with_its_version(tmp_path, postgres_url):
 @pytest.mark.parametrize(
     ("words", "env", "message"),
     [
-        (("--only", "database,pulse"), {}, "no pulse; there are configuration"),
+        (("--only", "database,tides"), {}, "no tides; there are configuration"),
         ((), {"DATABASE_URL": "mysql://127.0.0.1/x"}, "configuration: DATABASE_URL must be like"),
         ((), {"DATA_SOURCE": "reel"}, "configuration: DATA_SOURCE='reel' must be"),
     ],

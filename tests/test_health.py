@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,11 +13,14 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from alerts import journal
+from alerts.meters import INGEST_LATENCY_MS
 from alerts.models import Heartbeat
 from execution import intents
-from mpx_site import health, metrics
+from mpx_site import health
 from tests import desk_cast
 from tests.api_cast import NOON, a_market, a_quote, a_rule, a_signal
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -69,7 +73,12 @@ def test_a_well_desk_says_ok_to_anybody(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("seconds_ago", "heartbeat", "state", "status"),
-    [(9, "ok", "ok", "ok"), (15, "ok", "late", "ok"), (31, "stale", "stale", "degraded")],
+    [
+        (9, "ok", "ok", "ok"),
+        (13, "ok", "late", "ok"),
+        (16, "ok", "late", "degraded"),
+        (31, "stale", "stale", "degraded"),
+    ],
 )
 def test_heartbeat_is_judged_by_its_age(
     client: Client, seconds_ago: int, heartbeat: str, state: str, status: str
@@ -94,7 +103,72 @@ def test_a_desk_that_never_ran_has_no_data_and_is_not_ok(client: Client) -> None
         "at": None,
         "age_seconds": None,
         "progress": 0,
+        "lag_seconds": None,
     }
+
+
+def test_part_that_is_missed_makes_the_desk_unwell_and_is_named(
+    client: Client, settings: Any
+) -> None:
+    settings.REDIS_URL = "redis://localhost:1/0"
+    the_stream_beat(seconds_ago=1)
+    journal.beat("beat", at=timezone.now() - timedelta(seconds=40), progress=1)
+    journal.beat("worker", at=timezone.now(), progress=1)
+
+    told = client.get("/api/healthz").json()
+    missed = values(scraped(client)["mpx_component_silent"])
+
+    assert (told["status"], told["silent"]) == ("degraded", ["beat"])
+    assert told["rules_heartbeat"] == "ok"
+    assert {labels[1]: value for labels, value in missed.items()} == {
+        "stream": 0, "worker": 0, "beat": 1,
+    }  # fmt: skip
+
+
+def test_one_process_has_no_beat_and_no_broker_to_miss(client: Client, settings: Any) -> None:
+    settings.REDIS_URL = ""
+    the_stream_beat(seconds_ago=1)
+    for part in ("beat", "broker"):  # from when the desk was larger
+        journal.beat(part, at=timezone.now() - timedelta(days=3), progress=1)
+
+    told = client.get("/api/healthz").json()
+
+    assert (told["status"], told["silent"]) == ("ok", [])
+
+
+def test_pulse_is_shown_with_its_age_and_its_lag(client: Client) -> None:
+    the_stream_beat(seconds_ago=1)
+    at = timezone.now() - timedelta(seconds=12)
+    journal.beat("pulse", at=at, progress=3, found=0.002, stored=0.03, heard=0.25)
+
+    told = client.get("/api/healthz").json()["components"]["pulse"]
+    families = scraped(client)
+
+    assert (told["state"], told["lag_seconds"]) == ("ok", 0.25)
+    assert values(families["mpx_pulse_lag_seconds"]) == {("mpx_pulse_lag_seconds",): 0.25}
+    (sent,) = values(families["mpx_pulse_timestamp_seconds"]).values()
+    assert sent == pytest.approx(at.timestamp(), abs=0.01)
+    assert values(families["mpx_stage_lag_seconds"])["mpx_stage_lag_seconds", "found"] == 0.002
+
+
+def test_jobs_that_wait_are_known_while_the_broker_is(client: Client, settings: Any) -> None:
+    settings.REDIS_URL = "redis://localhost:1/0"
+    journal.beat("broker", at=timezone.now(), progress=3, queues={"house": 3, "catalogue": 0})
+    known = values(scraped(client)["mpx_queue_depth"])
+    Heartbeat.objects.update(at=timezone.now() - timedelta(minutes=1))
+    families = scraped(client)
+
+    assert known == {("mpx_queue_depth", "house"): 3, ("mpx_queue_depth", "catalogue"): 0}
+    assert "mpx_queue_depth" not in families
+
+
+def test_build_is_named(client: Client) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    (sample,) = scraped(client)["mpx_build_info"].samples
+
+    assert sample.labels["version"] == project["version"]
+    assert sample.value == 1
 
 
 def test_without_a_database_traffic_is_sent_elsewhere(
@@ -204,6 +278,31 @@ def test_intents_are_counted_by_each_status_they_reached(client: Client) -> None
     assert counted["mpx_order_intents_total", "filled"] == 0
 
 
+@pytest.mark.django_db(transaction=True)
+def test_steps_are_timed_and_failed_checks_counted(client: Client) -> None:
+    before = scraped(client)
+    desk_cast.prepare()
+    view, signal = desk_cast.basket()
+    desk_cast.show(view)
+    dana = desk_cast.trader()
+    intent = desk_cast.suggested(signal, dana)
+    at = desk_cast.NOW + timedelta(seconds=4)
+
+    refused = intents.approve(intent.pk, by=dana, at=at, plan_hash=intent.plan_hash)
+    intents.cancel(intent.pk, by=dana, at=at)
+
+    families = scraped(client)
+    took = values(families["mpx_intent_transition_seconds"])
+    name = "mpx_intent_transition_seconds_sum", "cancelled"
+    earlier = values(before["mpx_intent_transition_seconds"]).get(name, 0)
+    assert took[name] - earlier == 4
+    assert not refused.applied
+    counted, known = (values(each["mpx_check_failures"]) for each in (families, before))
+    for check in refused.verdict.names:
+        key = "mpx_check_failures_total", check
+        assert counted[key] - known.get(key, 0) == 1
+
+
 def test_a_file_name_is_no_label(client: Client, settings: Any) -> None:
     settings.DATA_SOURCE = "replay:/recordings/monday.jsonl.gz"
     a_quote(a_market("m1"), bid="0.4", ask="0.5")
@@ -228,6 +327,7 @@ def test_metrics_say_unwell_without_a_database(
     families = scraped(client)
 
     assert values(families["mpx_health"]) == {("mpx_health",): 0}
+    assert values(families["mpx_database_up"]) == {("mpx_database_up",): 0}
     assert "mpx_signals" not in families
     assert "mpx_requests" in families
 
@@ -243,7 +343,7 @@ def test_each_request_is_counted_once(client: Client) -> None:
 
 
 def test_what_this_process_counts_is_scraped(client: Client) -> None:
-    metrics.INGEST_LATENCY_MS.labels("mock").observe(7)
+    INGEST_LATENCY_MS.labels("mock").observe(7)
 
     latency = values(scraped(client)["mpx_ingest_latency_ms"])
 

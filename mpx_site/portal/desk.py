@@ -26,6 +26,7 @@ from signals.models import Signal
 STREAM = "stream"
 FRESH_SECONDS = 10
 LATE_SECONDS = 30
+SLOW_BEATS = {"pulse": 20}  # it comes every 15 s
 DAY = timedelta(days=1)
 
 
@@ -46,7 +47,7 @@ class Pulse:
     def state(self) -> str:
         if self.age_seconds is None:
             return "none"
-        if self.age_seconds < FRESH_SECONDS:
+        if self.age_seconds < SLOW_BEATS.get(self.component, FRESH_SECONDS):
             return "ok"
         return "late" if self.age_seconds < LATE_SECONDS else "stale"
 

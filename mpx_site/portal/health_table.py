@@ -52,7 +52,7 @@ COMPONENTS = (
     Component(
         "Stream",
         "stream",
-        "Its heartbeat: down when over 30 s old while other parts of the desk run.",
+        "Its heartbeat: down when over 20 s old while other parts of the desk run.",
         beat="stream",
         anchor="stream-dead",
     ),
@@ -73,9 +73,30 @@ COMPONENTS = (
     Component(
         "Scheduled jobs",
         "worker",
-        "Their heartbeat: down when over 30 s old while the stream runs.",
+        "Their heartbeat: down when over 20 s old while the stream runs.",
         beat="worker",
         anchor="jobs-stopped",
+    ),
+    Component(
+        "Beat",
+        "beat",
+        "Its heartbeat: down when over 15 s old while another part runs; not used in one process.",
+        beat="beat",
+        anchor="jobs-stopped",
+    ),
+    Component(
+        "Broker",
+        "broker",
+        "Redis took what stream or worker wrote within 15 s; not used in one process.",
+        beat="broker",
+        anchor="jobs-stopped",
+    ),
+    Component(
+        "Pulse",
+        "pulse",
+        "Our own mispricing came through within 30 s; degraded when it took over 5 s.",
+        beat="pulse",
+        anchor="stream-dead",
     ),
     Component(
         "Rules",

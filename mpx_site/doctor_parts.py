@@ -1,0 +1,64 @@
+"""The doctor's checks of beat, broker and pulse, by the signs of life that each of them gives."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from alerts.models import Heartbeat
+from alerts.watchdog import LIMITS
+from mpx_site.doctor_words import Seen, fail, ok, span, warn
+
+NO_REDIS = "not used: REDIS_URL is not set, jobs run inside `up`"
+SLOW_SECONDS = 5.0  # from a frame to the portal
+
+
+def beat() -> Seen:
+    """Whether beat looks for what is due."""
+    if not settings.REDIS_URL:
+        return ok(NO_REDIS)
+    return _seen("beat", "Start `celery -A mpx_site beat`", "looks for what is due")
+
+
+def broker() -> Seen:
+    """Whether Redis takes what is written to it, as the stream and the workers see it."""
+    if not settings.REDIS_URL:
+        return ok(NO_REDIS)
+    found = Heartbeat.objects.filter(component="broker").first()
+    waiting = sum((found.detail.get("queues") or {}).values()) if found else 0
+    todo = "Check REDIS_URL, that Redis runs and that it is not full; the stream goes on without it"
+    return _seen("broker", todo, f"takes jobs, {waiting:,} wait")
+
+
+def pulse() -> Seen:
+    """Whether the desk's own mispricing comes through: engine, writer, feed."""
+    if not settings.MPX_PULSE_SECONDS:
+        return ok("off: MPX_PULSE_SECONDS is 0")
+    found = Heartbeat.objects.filter(component="pulse").first()
+    lag = float(found.detail["heard"]) if found else 0.0
+    told = f"came through, {lag:.2f} s from its frame to the portal"
+    seen = _seen("pulse", "See the checks: stream and database; restart what hangs", told)
+    if seen.state == "ok" and lag > SLOW_SECONDS:
+        return warn(told, "Find what is slow: mpx_stage_lag_seconds has each stretch of the way")
+    return seen
+
+
+def _seen(component: str, todo: str, told: str) -> Seen:
+    """Judge a part by its heartbeat: it is down if it is missed while another part lives."""
+    at = timezone.now()
+    found = Heartbeat.objects.filter(component=component).first()
+    if found is None:
+        return warn("never ran here", todo)
+    age = found.age(at)
+    if age <= LIMITS[component]:
+        return ok(f"{told}; seen {span(age)} ago")
+    silent = f"last sign of life {span(age)} ago"
+    return fail(silent, todo) if _others_live(component, at) else warn(silent, todo)
+
+
+def _others_live(component: str, at: datetime) -> bool:
+    recent = at - timedelta(seconds=15)
+    others = Heartbeat.objects.filter(at__gte=recent).exclude(component=component)
+    return others.exists()
