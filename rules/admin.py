@@ -31,6 +31,7 @@ from rules.load import (
     switch,
     version_of,
 )
+from rules.ml_admin import MlModelAdmin as MlModelAdmin
 from rules.models import Rule, RuleVersion
 from rules.rule_form import RuleForm
 

@@ -209,6 +209,7 @@ markets.gap                           -        v        v        v        v     
 markets.watchrule                     -        v        v        v        vacd     vacd
 rules.rule                            -        v        v        v        vac      vac
 rules.ruleversion                     -        v        v        v        v        v
+rules.mlmodel                         -        v        v        vc       vc       vc
 signals.signal                        -        v        v        v        v        v
 signals.whatifrun                     -        v        v        v        v        v
 risk.policy                           -        v        v        vc       vc       vc
