@@ -3,7 +3,8 @@
 Every function here runs inside the caller's transaction. Writers of the
 journal take turns until commit, so the chain never forks and feed ids grow in
 commit order: a reader that asks for "after id N" misses nothing. Within a topic
-they are numbered without a hole (`alerts.feedlog`).
+they are numbered without a hole (`alerts.feedlog`). What is written names the id of what is
+under way (`alerts.trace`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from django.db import connection, transaction
 
 from alerts import feedlog, voices
 from alerts.models import AuditEntry, AuditHead, FeedEntry, Heartbeat, OutboxEntry
+from alerts.trace import traced
 
 JOURNAL_LOCK = 0x4D5058  # "MPX": the advisory lock of the journal
 GENESIS = "0" * 64
@@ -71,7 +73,7 @@ def record(
         kind=kind,
         subject=subject,
         actor=_named(actor),
-        data=_plain(data),
+        data=_plain(traced(data)),
         previous_hash=last.hash if last else GENESIS,
     )
     entry.hash = link_hash(entry)
@@ -85,7 +87,7 @@ def record(
 def tell(*, topic: str, kind: str, payload: dict[str, Any], at: datetime) -> FeedEntry:
     """Append to the live feed alone."""
     _take_turn()
-    return feedlog.append(topic=topic, kind=kind, at=at, payload=_plain(payload))
+    return feedlog.append(topic=topic, kind=kind, at=at, payload=_plain(traced(payload)))
 
 
 def alert(
@@ -97,8 +99,12 @@ def alert(
     """
     state = OutboxEntry.State.SUPPRESSED if held_back else OutboxEntry.State.PENDING
     facts = {
-        "kind": kind, "payload": _plain(payload), "due_at": at, "state": state, "reason": held_back
-    }  # fmt: skip
+        "kind": kind,
+        "payload": _plain(traced(payload)),
+        "due_at": at,
+        "state": state,
+        "reason": held_back,
+    }
     for voice in voices.listed():
         OutboxEntry.objects.get_or_create(key=key, voice=voice, defaults=facts)
 

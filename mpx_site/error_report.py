@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.utils.safestring import SafeString, mark_safe
 from django.views.debug import ExceptionReporter
 
 from mpx_site.secret_words import masked
@@ -10,8 +11,8 @@ from mpx_site.secret_words import masked
 class MaskedReport(ExceptionReporter):
     """Django hides what is called a password; here a secret is hidden wherever it stands."""
 
-    def get_traceback_html(self) -> str:
-        return masked(super().get_traceback_html())
+    def get_traceback_html(self) -> SafeString:
+        return mark_safe(masked(super().get_traceback_html()))  # noqa: S308 (it was safe)
 
-    def get_traceback_text(self) -> str:
-        return masked(super().get_traceback_text())
+    def get_traceback_text(self) -> SafeString:
+        return mark_safe(masked(super().get_traceback_text()))  # noqa: S308 (it was safe)

@@ -22,7 +22,7 @@ SETTINGS: Final = (
 )
 # A bot's token, also inside an address; an API token of ours; a password inside an address.
 _SHAPES: Final = re.compile(
-    r"\b\d{6,12}:[A-Za-z0-9_-]{30,}|\bmpx_[A-Za-z0-9]+_[A-Za-z0-9_-]{20,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
+    r"(?:\b|(?<=bot))\d{6,12}:[A-Za-z0-9_-]{30,}|\bmpx_[A-Za-z0-9]+_[A-Za-z0-9_-]{20,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 )
 
 # As an address writes a secret, as JSON does, as Python's repr does, as a page does.

@@ -92,7 +92,7 @@ def _hand_over(headers: dict[str, Any], **_: Any) -> None:
 
 
 def _begin_task(task_id: str, task: Any, **_: Any) -> None:
-    asked = task.request.get(TASK_HEADER)
+    asked = task.request.get(TASK_HEADER) or (task.request.headers or {}).get(TASK_HEADER)
     _running[task_id] = ExitStack()
     _running[task_id].enter_context(trace.tracing(asked or trace.new_id(), task=task.name))
 
