@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter, itemgetter
 
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
 
 from markets.book import NO_ASK, NO_BID, Book
 from markets.books import Books
@@ -75,22 +77,45 @@ def store(tops: list[Top]) -> None:
         unique_fields=["market"],
         update_fields=list(_QUOTE_FIELDS),
     )
-    Tick.objects.bulk_create(
-        [
-            Tick(
-                market_id=top.market_id,
-                at=top.at,
-                bid=top.bid,
-                ask=top.ask,
-                bid_size=top.bid_size,
-                ask_size=top.ask_size,
-            )
-            for top in tops
-            if top.state == "fresh"
-        ],
-        batch_size=500,
-        ignore_conflicts=True,
-    )
+    add([top for top in tops if top.state == "fresh"])
+
+
+_TICK_FIELDS = ("market_id", "at", "bid", "ask", "bid_size", "ask_size")
+_values = attrgetter(*_TICK_FIELDS)
+_in_order = itemgetter(0, 1)
+COPY = f"COPY markets_tick ({', '.join(_TICK_FIELDS)}) FROM STDIN"
+
+
+def add(tops: Sequence[Top]) -> None:
+    """Add ticks; one that is there already stays as it is.
+
+    PostgreSQL takes them by COPY, some ten times faster (`bench write`). COPY knows no
+    ON CONFLICT, so a batch that repeats something goes the usual way.
+    """
+    if connection.vendor == "postgresql":
+        try:
+            with transaction.atomic():
+                _copy(tops)
+        except IntegrityError:
+            _insert(tops)
+    else:
+        _insert(tops)
+
+
+def _copy(tops: Sequence[Top]) -> None:
+    rows = sorted(map(_values, tops), key=_in_order)  # the key's order: its pages are near
+    with (
+        connection.cursor() as cursor,
+        connection.wrap_database_errors,
+        cursor.copy(COPY) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+def _insert(tops: Sequence[Top]) -> None:
+    ticks = [Tick(**dict(zip(_TICK_FIELDS, _values(top), strict=True))) for top in tops]
+    Tick.objects.bulk_create(ticks, batch_size=500, ignore_conflicts=True)
 
 
 @transaction.atomic

@@ -136,6 +136,17 @@ def test_the_quote_is_rewritten_and_ticks_add_up(market: Market) -> None:
 
 
 @pytest.mark.postgres
+def test_a_batch_that_repeats_ticks_adds_the_new_ones(market: Market) -> None:
+    ticks.store([top(1), top(2)])
+
+    ticks.store([top(2, "0.5"), top(3), top(3, "0.5"), top(4)])
+
+    kept = Tick.objects.order_by("at").values_list("at", "bid")
+    assert [(at - NOON).seconds for at, _ in kept] == [1, 2, 3, 4]
+    assert {bid for _, bid in kept} == {Decimal("0.4")}  # what is there stays as it is
+
+
+@pytest.mark.postgres
 @pytest.mark.parametrize("state", ["stale", "awaiting", "crossed", "batch"])
 def test_a_book_that_cannot_be_evaluated_leaves_no_tick(market: Market, state: str) -> None:
     ticks.store([top(1, "0.7", "0.6", state=state)])

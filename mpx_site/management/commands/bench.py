@@ -6,9 +6,9 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from mpx_site.benchmarks import feed, scan, stream
+from mpx_site.benchmarks import feed, scan, stream, write
 
 
 class Command(BaseCommand):
@@ -24,7 +24,9 @@ class Command(BaseCommand):
         scanning.add_argument("--markets", type=int, default=10_000)
         feeding = commands.add_parser("feed", help="one daphne, many sockets")
         feeding.add_argument("--clients", type=int, default=500)
-        for each in (streaming, scanning, feeding):
+        writing = commands.add_parser("write", help="ticks into PostgreSQL, in a schema of its own")
+        writing.add_argument("--rows", type=int, default=400_000)
+        for each in (streaming, scanning, feeding, writing):
             each.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,9 +34,18 @@ class Command(BaseCommand):
             result = stream.run(books=options["books"], messages=options["messages"])
         elif options["bench"] == "feed":
             result = feed.run(clients=options["clients"])
+        elif options["bench"] == "write":
+            result = _written(options["rows"])
         else:
             result = scan.run(markets=options["markets"])
         self.stdout.write(json.dumps(result) if options["json"] else _table(result))
+
+
+def _written(rows: int) -> dict[str, object]:
+    try:
+        return write.run(rows=rows)
+    except write.NoPostgreSQL as refusal:
+        raise CommandError(str(refusal), returncode=2) from None
 
 
 def _table(result: dict[str, Any]) -> str:
