@@ -13,3 +13,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     *root_urls,
 ]
+handler500 = "mpx_site.outage.failed"
