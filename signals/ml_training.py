@@ -21,8 +21,9 @@ from rules.load import SHIPPED, SYSTEM
 from rules.ml import checks
 from rules.ml.features import NAMES, TRENDS, Vector
 from rules.ml.gates import passed
-from rules.ml.report import Report, train
+from rules.ml.report import Report
 from rules.ml.samples import SECOND, Labels, Sample
+from rules.ml.teaching import train
 from rules.ml.training import Learnt, Progress, TooFew, in_order, silent, with_shuffled_labels
 from rules.ml.trees import SEED, Trees
 from rules.ml_models import MlModel
