@@ -11,7 +11,7 @@ as well: trackers of single markets (`rules.series`) and sets of related markets
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markets.book import Book
 from markets.listing import OVER, EventTerms, MarketTerms
@@ -68,6 +68,11 @@ class Engine:
         self._waiting: list[RelatedWatch] = []  # still to be looked at in this round
         self.use_rules(rules)
         self._related_by = self._joint  # rules that `_related` is for
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from a copy: what is owed is kept by identity, which is another now."""
+        self.__dict__.update(state)
+        self._owed = {id(watch): watch for watch in self._owed.values()}
 
     def use_rules(self, rules: Iterable[ActiveRule]) -> None:
         """Run these from now on. Events have to be watched anew (`watch_event`)."""

@@ -117,14 +117,24 @@ class SignalChange:
 
 @dataclass(slots=True)
 class Digest:
-    """Running sha256 over the printed lines of a signal stream."""
+    """Running sha256 over the printed lines of a signal stream, as a whole and by parts."""
 
     changes: int = 0
     _sha: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _part: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _part_from: int = 0
 
     def add(self, change: SignalChange) -> None:
         self.changes += 1
-        self._sha.update(change.line().encode() + b"\n")
+        line = change.line().encode() + b"\n"
+        self._sha.update(line)
+        self._part.update(line)
+
+    def part(self) -> tuple[str, int]:
+        """Return digest and number of the changes since the last call; begin the next part."""
+        told = f"sha256:{self._part.hexdigest()}", self.changes - self._part_from
+        self._part, self._part_from = hashlib.sha256(), self.changes
+        return told
 
     def hexdigest(self) -> str:
         return f"sha256:{self._sha.hexdigest()}"

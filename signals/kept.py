@@ -11,14 +11,18 @@ The live path only appends frames to a list; a thread writes them.
 from __future__ import annotations
 
 import logging
+import pickle
 import queue
 import secrets
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from markets.frames import Frame
 from markets.listing import OVER
@@ -26,6 +30,7 @@ from markets.past.spans import Span, spans
 from markets.past.state import HeldBook, Page, State
 from markets.recording import RecordingWriter
 from rules import house
+from signals import checkpoints
 from signals.pipeline import Pipeline, Step
 
 log = logging.getLogger(__name__)
@@ -37,6 +42,8 @@ RETRY_SECONDS = 60.0  # before a folder that could not be written to is tried ag
 CHUNK = 2_000  # frames handed to the thread at a time
 MOST_CHUNKS = 250  # waiting for the thread; a disk that stands still costs no more memory
 PIECES = 16  # a span is over when it has this part of the room
+MOST_BOOKS = 2_000  # a checkpoint of more would hold the live path up for too long
+CHECKPOINT_NS = 6 * 3_600_000_000_000
 HOUR_NS = 3_600_000_000_000
 MB = 1024 * 1024
 
@@ -76,6 +83,7 @@ class Kept:
         self._pages: dict[str, Page] = {}  # by event
         self._frames: list[Frame] = []
         self._due = 0  # unix ns: when the next span begins
+        self._checkpoint_due = 0  # unix ns
         self._lost = False  # of this span, from some frame on
         self._scribe = _Scribe(keeping)
         self._scribe.start()
@@ -87,21 +95,20 @@ class Kept:
         self._frames.append(frame)
         if frame.ch == "gamma":
             self._remember(frame, step)
-        if frame.t >= self._due:
+        if frame.t >= self._due or self._scribe.wants_new():
             self._cut(frame.t)
         elif len(self._frames) >= CHUNK:
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what was taken; begin a new span if the thread wants one."""
-        if self._number and self._scribe.wants_new():
-            self._cut(self._pipeline.last_frame_at)
-        elif self._frames:
+        """Hand over what was taken."""
+        if self._frames:
             self._hand_over()
 
     def close(self) -> None:
-        """Write the rest and end."""
+        """Write the rest and end. The pipeline has been stopped: that belongs to its signals."""
         self._hand_over()
+        self._end(stopped=True)
         self._scribe.finish()
 
     def vital_signs(self) -> dict[str, object]:
@@ -129,15 +136,35 @@ class Kept:
     def _cut(self, t: int) -> None:
         """End the span; the next one begins with what is known now."""
         self._hand_over()
-        self._begin(self._state(t))
+        self._end(stopped=False)
+        self._begin(self._state(t), self._checkpoint(t))
 
-    def _begin(self, state: State) -> None:
+    def _end(self, *, stopped: bool) -> None:
+        digest, changes = self._pipeline.digest.part()
+        if self._number and not self._lost:
+            self._scribe.put(_End(digest, changes, self._pipeline.last_frame_at, stopped))
+
+    def _checkpoint(self, t: int) -> bytes | None:
+        """Return the pipeline as it is now, now and then: some 0.2 ms a book."""
+        if t < self._checkpoint_due or len(self._pipeline.books) > MOST_BOOKS:
+            return None
+        self._checkpoint_due = t + CHECKPOINT_NS
+        try:
+            return checkpoints.packed(self._pipeline)
+        except (RecursionError, pickle.PicklingError, TypeError) as error:
+            log.warning("kept.no_checkpoint error=%s", error)
+            return None
+
+    def _begin(self, state: State, checkpoint: bytes | None = None) -> None:
         self._number += 1
         self._due = state.t + int(self._keeping.span_seconds * 1e9)
         span = Span.new(
             self._keeping.folder, start=state.t, session=self._session, number=self._number
         )
-        self._scribe.put(_Begin(span, self._header, state, follows=not self._lost))
+        if self._number == 1:
+            self._checkpoint_due = state.t + CHECKPOINT_NS
+        follows = not self._lost
+        self._scribe.put(_Begin(span, self._header, state, follows, checkpoint))
         self._lost = False
 
     def _state(self, t: int) -> State:
@@ -161,6 +188,46 @@ class _Begin:
     header: dict[str, Any]
     state: State
     follows: bool  # nothing is missing between the span before and this one
+    checkpoint: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What the signals of a span came to, as the live path told them."""
+
+    digest: str
+    changes: int
+    last_frame_at: int
+    stopped: bool
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a span ended, written beside it: a replay must come to the same.
+
+    `digest` is over the signal changes of this span alone, `crc` over its frames.
+    `stopped` says that the pipeline was stopped then, which closed what was open.
+    """
+
+    digest: str
+    changes: int
+    frames: int
+    crc: int
+    last_frame_at: int
+    stopped: bool
+    code: str
+
+
+def ending_of(span: Span) -> Ending | None:
+    """Return how a span ended; None if it goes on, lost frames, or its process was killed."""
+    try:
+        return msgspec.json.decode(span.ending_path.read_bytes(), type=Ending)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def crc_of(frame: Frame, before: int) -> int:
+    """Return the running check sum of frames' bodies and times."""
+    return zlib.crc32(frame.body, zlib.crc32(b"%d" % frame.t, before))
 
 
 class _Scribe(threading.Thread):
@@ -170,13 +237,16 @@ class _Scribe(threading.Thread):
         super().__init__(name="kept", daemon=True)
         self.failures = 0
         self._keeping = keeping
-        self._queue: queue.SimpleQueue[_Begin | list[Frame] | Page | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Begin | _End | list[Frame] | Page | None] = (
+            queue.SimpleQueue()
+        )
         self._writer: RecordingWriter | None = None
         self._span: Span | None = None
+        self._frames = self._crc = 0  # of this span, what it begins with not counted
         self._flushed = 0.0
         self._new_at: float | None = None  # when a new span is wanted, by the steady clock
 
-    def put(self, item: _Begin | list[Frame] | Page) -> None:
+    def put(self, item: _Begin | _End | list[Frame] | Page) -> None:
         self._queue.put(item)
 
     @property
@@ -209,13 +279,15 @@ class _Scribe(threading.Thread):
             if item is None:
                 break
             self._do(item)
-        self._guarded(self._end)
+        self._guarded(self._close)
 
-    def _do(self, item: _Begin | list[Frame] | Page) -> None:
+    def _do(self, item: _Begin | _End | list[Frame] | Page) -> None:
         if isinstance(item, Page):
             self._guarded(item.pack)
         elif isinstance(item, _Begin):
             self._guarded(lambda: self._begin(item))
+        elif isinstance(item, _End):
+            self._guarded(lambda: self._end(item))
         else:
             self._guarded(lambda: self._write(item))
 
@@ -230,7 +302,7 @@ class _Scribe(threading.Thread):
 
     def _begin(self, begin: _Begin) -> None:
         whole = self._writer is not None or begin.span.number == 1
-        self._end()
+        self._close()
         self._keeping.folder.mkdir(parents=True, exist_ok=True)
         prune(self._keeping, at=begin.span.start)
         kept = {
@@ -246,6 +318,9 @@ class _Scribe(threading.Thread):
             writer.write(frame)
         writer.flush()
         self._writer, self._span = writer, begin.span
+        self._frames = self._crc = 0
+        if begin.checkpoint is not None:
+            checkpoints.write(begin.span.checkpoint_path, begin.checkpoint)
 
     def _write(self, frames: list[Frame]) -> None:
         writer = self._writer
@@ -253,13 +328,34 @@ class _Scribe(threading.Thread):
             return
         for frame in frames:
             writer.write(frame)
+            self._crc = crc_of(frame, self._crc)
+        self._frames += len(frames)
         if time.monotonic() >= self._flushed + FLUSH_SECONDS:
             self._flushed = time.monotonic()
             writer.flush()
             if self._span and self._span.size >= self._keeping.span_bytes:
                 self._new_at = self._new_at or time.monotonic()
 
-    def _end(self) -> None:
+    def _end(self, end: _End) -> None:
+        """Write how a span ended, once all of it is written."""
+        if self._writer is None or self._span is None:
+            return
+        self._writer.flush()
+        ending = Ending(
+            digest=end.digest,
+            changes=end.changes,
+            frames=self._frames,
+            crc=self._crc,
+            last_frame_at=end.last_frame_at,
+            stopped=end.stopped,
+            code=checkpoints.code(),
+        )
+        self._span.ending_path.write_bytes(msgspec.json.encode(ending))
+        log.info(
+            "kept.ended span=%s digest=%s changes=%d", self._span.path.name, end.digest, end.changes
+        )
+
+    def _close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
@@ -278,6 +374,6 @@ def prune(keeping: Keeping, *, at: int) -> int:
         if span.end >= at - keeping.hours * HOUR_NS and total <= room:
             continue
         total -= span.size
-        span.path.unlink(missing_ok=True)
+        span.delete()
         deleted += 1
     return deleted

@@ -56,6 +56,7 @@ def sweep(**_: object) -> int:
     return closed
 
 
+_checks: list[subprocess.Popen[bytes]] = []
 _children: list[subprocess.Popen[bytes]] = []  # of this process; asked so that none stays a zombie
 
 
@@ -107,6 +108,31 @@ def _start(*command: str) -> subprocess.Popen[bytes]:
     manage = settings.BASE_DIR / "manage.py"
     return subprocess.Popen(  # noqa: S603 - our own program and its own words
         [sys.executable, str(manage), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@shared_task(soft_time_limit=20, time_limit=25)
+def check_replay(**_: object) -> str:
+    """Start the self-check of what is kept, in a process of its own that ends by itself.
+
+    Nothing is started while the last one runs: it may take ten minutes.
+    """
+    if not settings.MPX_KEEP_HOURS:
+        return "nothing done: MPX_KEEP_HOURS is 0, so nothing is kept"
+    drop_dead_connections()
+    if any(child.poll() is None for child in _checks):
+        return "nothing done: the last one runs still"
+    _checks[:] = [start_check()]
+    return "started"
+
+
+def start_check() -> subprocess.Popen[bytes]:
+    """Start `manage.py replay --check --store`; return its process without waiting for it."""
+    manage = settings.BASE_DIR / "manage.py"
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, str(manage), "replay", "--check", "--store"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

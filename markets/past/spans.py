@@ -36,6 +36,21 @@ class Span:
         return cls(start, session, number, folder / name)
 
     @property
+    def ending_path(self) -> Path:
+        """Where it is written how the span ended: its digest (`signals.kept.Ending`)."""
+        return self.path.with_name(f"{_stem(self.path)}.ending.json")
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the whole pipeline is kept as it was when the span began, if it is."""
+        return self.path.with_name(f"{_stem(self.path)}.pipeline")
+
+    def delete(self) -> None:
+        """Delete it with what lies beside it."""
+        for path in (self.path, self.ending_path, self.checkpoint_path):
+            path.unlink(missing_ok=True)
+
+    @property
     def end(self) -> int:
         """When it was last written to, unix ns; its beginning if it is gone."""
         try:
@@ -45,11 +60,20 @@ class Span:
 
     @property
     def size(self) -> int:
-        """Bytes; 0 if it is gone."""
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        """Bytes, with what lies beside it; 0 if it is gone."""
+        paths = (self.path, self.ending_path, self.checkpoint_path)
+        return sum(map(_size, paths)) if self.path.exists() else 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".jsonl.gz")
 
 
 def spans(folder: Path, *, since: int = 0) -> list[Span]:

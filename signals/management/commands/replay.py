@@ -1,26 +1,36 @@
-"""`replay`: run a recording through the live path and print every signal change."""
+"""`replay`: run a recording through the live path and print every signal change.
+
+`replay --check` compares what is kept of the last hours with what the live path told then.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from markets.frames import Frame, moment
 from markets.recording import NotARecording, Recording
 from rules.dsl import RuleError, parse_rule, read_dir
 from rules.engine import ActiveRule
 from rules.load import SHIPPED
+from signals import samecheck
 from signals.episodes import SignalChange
 from signals.pipeline import Pipeline
 
-USAGE, DATA_MISSING = 2, 4
+DIFFERS, USAGE, DATA_MISSING = 1, 2, 4
+CHECK_SECONDS = 600.0
+CODES = {"differs": DIFFERS, "nothing": DATA_MISSING, "other_code": DATA_MISSING}
 
 
 def speed(text: str) -> float | None:
@@ -41,11 +51,23 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("file", type=Path, nargs="?", help="with --check: a folder of spans")
         parser.add_argument("--speed", type=speed, default=None, metavar="N|max", help="max")
         parser.add_argument("--json", action="store_true", help="one JSON object per change")
+        parser.add_argument(
+            "--check", action="store_true", help="compare kept spans with how they ended"
+        )
+        parser.add_argument("--seconds", type=float, default=CHECK_SECONDS, help="of --check")
+        parser.add_argument(
+            "--store", action="store_true", help="keep the outcome of --check; alert if it differs"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["check"]:
+            self._check(options)
+            return
+        if options["file"] is None:
+            raise CommandError("say which file to replay, or --check", returncode=USAGE)
         try:
             recording = Recording(options["file"])
             rules = rules_of(recording)
@@ -60,6 +82,18 @@ class Command(BaseCommand):
             opened += change.change == "opened"
             self.stdout.write(change.line() if options["json"] else _human(change))
         self._summary(pipeline, opened, as_json=options["json"])
+
+    def _check(self, options: dict[str, Any]) -> None:
+        os.nice(10)  # the live path comes first
+        folder = options["file"] or settings.MPX_KEEP_DIR
+        seconds = options["seconds"]
+        if options["store"]:
+            told = samecheck.check_and_tell(folder, seconds=seconds, at=timezone.now())
+        else:
+            told = samecheck.check(folder, seconds=seconds)
+        self.stdout.write(json.dumps(asdict(told)) if options["json"] else told.line)
+        if code := CODES.get(told.outcome):
+            sys.exit(code)
 
     def _summary(self, pipeline: Pipeline, opened: int, *, as_json: bool) -> None:
         told = {
