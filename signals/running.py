@@ -18,13 +18,14 @@ from markets import gap_rows, watch
 from markets.books import Books
 from markets.ingest import Followed
 from markets.recording import PART_BYTES, Recording
+from markets.simulator import World
 from rules.engine import ActiveRule
 from rules.ml.samples import Labels
-from signals import store
+from signals import demo, store
 from signals.house import House
 from signals.kept import Keeping
 from signals.live import FINISH_SECONDS, Live, Observer
-from signals.sources import Clock, Paced, Source, Venue, recorded, simulated
+from signals.sources import Clock, Paced, Simulated, Source, Venue, recorded
 from signals.writer import Writer
 
 log = structlog.stdlib.get_logger(__name__)
@@ -44,10 +45,10 @@ def check_source(name: str) -> None:
 def source_of(name: str, *, clock: Clock, books: Books) -> Source:
     """Open `mock`, `real` or `replay:FILE`."""
     if name == "mock":
-        world = simulated(
+        world = World(
             seed=settings.SIMULATOR_SEED, events=settings.SIMULATOR_EVENTS, start=clock.now()
         )
-        return Paced(world, clock)
+        return Simulated(world, clock, demo.next_burst)
     if name.startswith("replay:"):
         path = Path(name.removeprefix("replay:"))
         return Paced(recorded(path, problems=books.problems), clock)

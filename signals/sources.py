@@ -24,6 +24,7 @@ from markets.simulator import World
 from markets.simulator import frames as world_frames
 from rules.house import is_ours
 
+BURST_SECONDS = 1.0  # how often it is asked for bursts
 BREATH = 50  # frames without a pause after which other tasks get a turn
 
 Take = Callable[[Frame], None]
@@ -40,6 +41,14 @@ class Source(Protocol):
     def vital_signs(self) -> dict[str, object]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """How many arbitrages to plant at once; `done` is told how many there was room for."""
+
+    plants: int
+    done: Callable[[int], None]
+
+
 class Clock:
     """Receive times: unix ns that never stand still or step back."""
 
@@ -49,11 +58,6 @@ class Clock:
     def now(self) -> int:
         self._last = max(self._last + 1, time.time_ns())
         return self._last
-
-
-def simulated(*, seed: int, events: int, start: int) -> Iterator[Frame]:
-    """Return the frames of a simulated venue whose clock begins at `start` (unix ns)."""
-    return world_frames(World(seed=seed, events=events, start=start))
 
 
 def recorded(path: Path, *, problems: Problems) -> Iterator[Frame]:
@@ -90,6 +94,38 @@ class Paced:
 
     def confirm(self, event_id: str) -> None:
         """Ask nothing: what is simulated or recorded comes by itself."""
+
+    def vital_signs(self) -> dict[str, object]:
+        return {}
+
+
+@dataclass(slots=True)
+class Simulated:
+    """A simulated venue in which bursts are put on while it runs (see `signals.demo`).
+
+    `asked` is called every second, in a thread.
+    """
+
+    world: World
+    clock: Clock
+    asked: Callable[[], Burst | None]
+
+    async def run(self, take: Take) -> None:
+        listening = asyncio.create_task(self._listen())
+        try:
+            await Paced(world_frames(self.world), self.clock).run(take)
+        finally:
+            listening.cancel()
+
+    async def _listen(self) -> None:
+        while True:
+            await asyncio.sleep(BURST_SECONDS)
+            burst = await asyncio.to_thread(self.asked)
+            if burst is not None:
+                await asyncio.to_thread(burst.done, self.world.burst(burst.plants))
+
+    def confirm(self, event_id: str) -> None:
+        """Ask nothing: what is simulated comes by itself."""
 
     def vital_signs(self) -> dict[str, object]:
         return {}

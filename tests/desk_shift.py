@@ -20,12 +20,12 @@ from execution.paper import PaperTerms
 from markets import catalogue
 from markets.fills import FREE, Ladder
 from markets.frames import moment
+from markets.simulator import World, frames
 from rules.load import publish_missing
 from signals import store
 from signals.house import active_rules
 from signals.models import Signal
 from signals.pipeline import Pipeline
-from signals.sources import simulated
 from tests.desk_cast import approver, trader
 from tests.oracle import best_profit, one_true
 
@@ -56,7 +56,7 @@ class Shift:
     def run(self, minutes: float, *, each_minute: Callable[[int], None] | None = None) -> None:
         """Work for so many minutes of simulated time, then let what is under way end."""
         told = 0
-        for frame in simulated(seed=self.seed, events=self.events, start=START):
+        for frame in frames(World(seed=self.seed, events=self.events, start=START)):
             if frame.t > START + minutes * MINUTE_NS:
                 break
             step = self.pipeline.feed(frame)

@@ -64,7 +64,13 @@ class Scenes:
         wait = self._rng.uniform(0.67, 1.33) * self._plant_every if done else 1.0
         self._stage.after(wait * SECOND, self._plant)
 
-    def _plant_yes(self) -> bool:
+    def burst(self, plants: int) -> int:
+        """Plant so many at once, long enough for a person; return for how many there was room."""
+        return sum(
+            self._plant_yes(self._long()) or self._plant_no(self._long()) for _ in range(plants)
+        )
+
+    def _plant_yes(self, hold: int | None = None) -> bool:
         event = self._choose(lambda event: self._exhaustive(event) and _lowest(event) >= LOWEST_LEG)
         if event is None:
             return False
@@ -72,9 +78,9 @@ class Scenes:
         margin = self._rng.uniform(0.008, 0.03)
         inserts = plan_yes(event, self._rng, margin=margin, low=low, high=4 * low)
         family = "quiet_leg" if any(leg.quiet for leg in event.legs) else "planted"
-        return self._go(event, family, "yes_basket", inserts, hold=self._life())
+        return self._go(event, family, "yes_basket", inserts, hold=hold or self._life())
 
-    def _plant_no(self) -> bool:
+    def _plant_no(self, hold: int | None = None) -> bool:
         event = self._choose(
             lambda event: event.shape == "exclusive" and 3 <= len(event.legs) <= NO_LEGS_MAX
             and not any(leg.quiet for leg in event.legs)
@@ -83,7 +89,11 @@ class Scenes:
             return False
         margin = max(self._rng.uniform(0.015, 0.03), 0.006 * (len(event.legs) - 1))
         inserts = plan_no(event, self._rng, margin=margin, low=80, high=300)
-        return self._go(event, "planted", "no_basket", inserts, hold=self._life())
+        return self._go(event, "planted", "no_basket", inserts, hold=hold or self._life())
+
+    def _long(self) -> int:
+        low, high, _ = LIVES[-1]
+        return int(self._rng.uniform(low, high) * SECOND)
 
     def _life(self) -> int:
         """Draw how long a plant lives; the first one lives long, for whoever has just come."""

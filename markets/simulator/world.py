@@ -20,6 +20,7 @@ from markets.simulator.truth import Truth
 from markets.simulator.upsets import Upsets
 
 EVENTS_PER_PAGE = 100
+HASTE, HASTE_NS = 4.0, 15_000_000_000  # times its mean pace, and for how long
 ECHOES = 5  # books whose last change is repeated right after the snapshot, as the venue does
 
 
@@ -49,7 +50,10 @@ class World:
             event = openings.first(slot, now=start, per_weight=per_weight)
             self._rounds.begin(slot, event)
         rng = random.Random(f"{seed}:scenes")
-        Scenes(self.stage, flow, rng, plant_every=plant_every, decoy_every=decoy_every).start()
+        self._scenes = Scenes(
+            self.stage, flow, rng, plant_every=plant_every, decoy_every=decoy_every
+        )
+        self._scenes.start()
         self.upsets = Upsets(self.stage, random.Random(f"{seed}:upsets"))
         News(self.stage, random.Random(f"{seed}:news"), every=jump_every).start()
 
@@ -90,6 +94,12 @@ class World:
     def advance(self, until: int | None) -> list[Frame] | None:
         """Do the next thing and give its frames (maybe none); None: nothing left by `until`."""
         return self.stage.advance(until)
+
+    def burst(self, plants: int) -> int:
+        """Let the whole venue hurry for a while and plant arbitrages in it; return how many."""
+        for event in self.stage.events.values():
+            event.mood, event.mood_until = HASTE, self.now + HASTE_NS
+        return self._scenes.burst(plants)
 
     def _page(self, events: list[LiveEvent], first: int) -> None:
         beyond = first + EVENTS_PER_PAGE
