@@ -335,14 +335,18 @@ def _sum(trades: Iterable[Trade], name: str) -> Decimal:
 
 
 def _monotone(plan: Plan, ran: Ran) -> Check:
-    """The same orders gain no more with a longer way, dearer fees or thinner books."""
+    """The same orders gain no more with a longer way, dearer fees or thinner books.
+
+    For latency and haircut it is the gain of complete baskets that cannot grow: what is lost
+    on loose legs may, because an order that gets nothing at all loses nothing.
+    """
     by_lane = {
         name: [trade for trade in trades if trade.sort == "basket"]
         for name, trades in ran.trades.items()
     }
     if not by_lane.get("own"):
         return Check(5, "monotone", None, "no basket was ordered")
-    latency = [_sum(by_lane[f"latency {ms}"], "gained") for ms in LATENCIES_MS]
+    latency = [_sum(by_lane[f"latency {ms}"], "secured") for ms in LATENCIES_MS]
     fees = [_sum(by_lane[f"fee {x}"], "gained") for x in FEES]
     thin = [_sum(by_lane[f"haircut {x}"], "secured") for x in HAIRCUTS]
     luck = _luck([by_lane[f"latency {ms}"] for ms in LATENCIES_MS])
@@ -353,8 +357,8 @@ def _monotone(plan: Plan, ran: Ran) -> Check:
         and all(b <= a + ROUNDING for a, b in itertools.pairwise(thin))
     )
     text = (
-        f"latency {_words(latency)}; fees x1, x1.5, x2 {_words(fees)}; "
-        f"haircut 1, 0.5, 0.25 {_words(thin)} USD ({sum(luck, NOTHING):.2f} by better books later)"
+        f"whole baskets by latency {_words(latency)} ({sum(luck, NOTHING):.2f} by better books), "
+        f"by haircut 1, 0.5, 0.25 {_words(thin)}; all by fees x1, x1.5, x2 {_words(fees)} USD"
     )
     return Check(5, "monotone", ok, text)
 
@@ -367,9 +371,9 @@ def _luck(lanes: Sequence[Sequence[Trade]]) -> list[Decimal]:
         found.append(
             sum(
                 (
-                    trade.gained - before[trade.rule, trade.key].gained
+                    trade.secured - before[trade.rule, trade.key].secured
                     for trade in later
-                    if trade.gained > before[trade.rule, trade.key].gained
+                    if trade.secured > before[trade.rule, trade.key].secured
                     and _offered_more(before[trade.rule, trade.key], trade)
                 ),
                 NOTHING,
@@ -379,17 +383,10 @@ def _luck(lanes: Sequence[Sequence[Trade]]) -> list[Decimal]:
 
 
 def _offered_more(before: Trade, after: Trade) -> bool:
-    """Say whether the books at the later arrival were cheaper or deeper for any leg.
-
-    What could not be bought leg by leg was sold again at a loss: a leg that the later book
-    does not have at all saves that, and the later books show it.
-    """
+    """Say whether the books at the later arrival were cheaper or deeper for any leg."""
     pairs = list(zip(before.legs, after.legs, strict=True))
     cheaper = any(b.bought and a.bought and b.best < a.best for a, b in pairs)
-    deeper = any(b.offered > a.offered for a, b in pairs)
-    spared = any(a.sold and not b.bought for a, b in pairs)
-    resold = any(a.sold and b.sold and b.got * a.sold > a.got * b.sold for a, b in pairs)
-    return cheaper or deeper or spared or resold
+    return cheaper or any(b.offered > a.offered for a, b in pairs)
 
 
 def _words(values: Iterable[Decimal]) -> str:
