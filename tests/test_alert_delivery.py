@@ -34,7 +34,7 @@ def put(number: int = 1, *, kind: str = "signal.p1", at: datetime = AT, **change
     }  # fmt: skip
     key = f"{kind}:{number}"
     journal.alert(key=key, kind=kind, payload=payload, at=at)
-    return OutboxEntry.objects.get(key=key)
+    return OutboxEntry.objects.filter(key=key).order_by("id")[0]
 
 
 def tell(at: datetime = AT) -> int:
