@@ -78,6 +78,7 @@ CHECKS: tuple[Check, ...] = (
     Check("beat", "tables", parts.beat),
     Check("broker", "tables", parts.broker),
     Check("pulse", "tables", parts.pulse),
+    Check("telegram_bot", "tables", parts.bot),
     Check("data", "tables", inside.data),
     Check("quarantine", "tables", inside.quarantine),
     Check("watch", "tables", inside.watch_list),

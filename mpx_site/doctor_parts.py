@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from alerts.models import Heartbeat
-from alerts.watchdog import LIMITS
+from alerts.watchdog import BOT, LIMITS, bot_is_set_up
 from mpx_site.doctor_words import Seen, fail, ok, span, warn
 
 NO_REDIS = "not used: REDIS_URL is not set, jobs run inside `up`"
@@ -43,6 +43,13 @@ def pulse() -> Seen:
     if seen.state == "ok" and lag > SLOW_SECONDS:
         return warn(told, "Find what is slow: mpx_stage_lag_seconds has each stretch of the way")
     return seen
+
+
+def bot() -> Seen:
+    """Whether what people send to the desk's bot is read."""
+    if not bot_is_set_up():
+        return ok("off: it takes TELEGRAM_ENABLED and TELEGRAM_BOT_TOKEN")
+    return _seen(BOT, "Run `up` or `manage.py telegram_bot`; its log says why", "reads commands")
 
 
 def _seen(component: str, todo: str, told: str) -> Seen:

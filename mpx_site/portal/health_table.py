@@ -117,6 +117,12 @@ COMPONENTS = (
         anchor="telegram-silent",
     ),
     Component(
+        "Telegram bot",
+        "telegram_bot",
+        "Its heartbeat: down when over 30 s old while another part runs, or off.",
+        beat="telegram_bot",
+    ),
+    Component(
         "Input",
         "quarantine",
         "Degraded when something could not be used in the last hour.",
