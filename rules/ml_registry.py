@@ -68,14 +68,22 @@ def register(
 
 def load(model: MlModel) -> Served:
     """Read a model's file; raise `BadModel` for one that is missing, changed or does not fit."""
+    return model_file.read(_body(model), sha=model.sha256)
+
+
+def look(model: MlModel) -> None:
+    """Raise `BadModel` if a model's file is missing or was changed; do not load it."""
+    model_file.hold(_body(model), sha=model.sha256)
+
+
+def _body(model: MlModel) -> bytes:
     try:
         with path_of(model).open("rb") as file:
-            body = file.read(model_file.MOST_BYTES + 1)
+            return file.read(model_file.MOST_BYTES + 1)
     except FileNotFoundError:
         raise BadModel("its file is missing") from None
     except OSError as error:
         raise BadModel(f"its file cannot be read ({error.strerror})") from None
-    return model_file.read(body, sha=model.sha256)
 
 
 def activate(model: MlModel, *, by: User | None, at: datetime, kind: str = "activated") -> None:

@@ -32,7 +32,6 @@ from signals.outcome_models import Outcome
 from signals.samples import Pass
 
 MOST_STORED: Final = 20_000  # outcomes that are learnt from at once
-NEW_OUTCOMES: Final = 100  # before it is worth training again
 TELL_SECONDS: Final = 5.0
 LOOK_EVERY: Final = 20_000  # frames between two looks at the clock
 MINUTE_NS: Final = 60 * SECOND
@@ -213,7 +212,7 @@ def worth_training() -> bool:
     """Say whether enough outcomes came in since the newest model to train another one."""
     newest = MlModel.objects.newest().first()
     since = newest.report["window"]["until"] if newest is not None else 0
-    return Outcome.objects.known().filter(at__gt=since).count() >= NEW_OUTCOMES
+    return Outcome.objects.known().filter(at__gt=since).count() >= outcomes.NEW_OUTCOMES
 
 
 # --- looking for leaks -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from signals.outcome_models import Outcome
 from signals.samples import Told
 from signals.scoring import NOTHING_SAID, Said
 
+NEW_OUTCOMES: Final = 100  # since the newest model, before it is worth training again
 KEPT: Final = timedelta(days=90)
 LOST_AFTER: Final = timedelta(hours=1)  # a process that ended without a word waits for nothing
 USD: Final = Decimal("0.000001")

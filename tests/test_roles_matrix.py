@@ -73,6 +73,7 @@ POST   /settings/views/delete/                                account
 GET    /opportunities/                                        account
 GET    /kpi/                                                  account
 GET    /scoreboard/                                           account
+GET    /models/                                               account
 GET    /rules/                                                account
 GET    /rules/<str:code>/                                     account
 POST   /rules/<str:code>/enable/                              admin super

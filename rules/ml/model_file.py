@@ -76,12 +76,17 @@ def written(trees: Trees, learnt: Learnt) -> bytes:
     return msgspec.json.encode(head) + b"\n" + trees.text.encode()
 
 
-def read(body: bytes, *, sha: str) -> Served:
-    """Read a model; raise `BadModel` for one that is not what was registered, or does not fit."""
+def hold(body: bytes, *, sha: str) -> None:
+    """Raise `BadModel` for bytes that are not what was registered."""
     if sha256(body) != sha:
         raise BadModel("its file was changed since it was registered")
     if len(body) > MOST_BYTES:
         raise BadModel(f"its file is larger than {MOST_BYTES:,} bytes")
+
+
+def read(body: bytes, *, sha: str) -> Served:
+    """Read a model; raise `BadModel` for one that is not what was registered, or does not fit."""
+    hold(body, sha=sha)
     head, _, text = body.partition(b"\n")
     learnt = _head(head)
     from rules.ml.trees import Trees  # LightGBM is large, and most processes never need it

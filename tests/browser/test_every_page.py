@@ -41,6 +41,7 @@ PAGES = {
     "opportunities": "/opportunities/",
     "kpis": "/kpi/",
     "scoreboard": "/scoreboard/",
+    "ml": "/models/",
     "rules": "/rules/",
     "rule": "/rules/DUTCH_BOOK_DETECT/",
     "rule-what-if": "/rules/DUTCH_BOOK_DETECT/what-if/",
