@@ -28,6 +28,23 @@ def text(key: str, default: str = "") -> str:
     return os.environ.get(key, "").strip() or default
 
 
+def secret(key: str) -> str:
+    """Return a secret: as it was set, or what is in the file that KEY_FILE names."""
+    given, path = text(key), text(f"{key}_FILE")
+    if not path:
+        return given
+    if given:
+        raise ImproperlyConfigured(f"{key} and {key}_FILE are both set: which one counts?")
+    try:
+        found = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ImproperlyConfigured(f"{key}_FILE={path!r} cannot be read: {why}") from None
+    if not found or "\n" in found:
+        raise ImproperlyConfigured(f"{key}_FILE={path!r} must hold one line, the secret")
+    return found
+
+
 def words(key: str, default: str = "") -> list[str]:
     """Return what stands between the commas."""
     return [word for part in text(key, default).split(",") if (word := part.strip())]
@@ -108,7 +125,7 @@ def _is_address(raw: str, schemes: tuple[str, ...]) -> bool:
 
 def secret_key(home: Path) -> str:
     """Return SECRET_KEY, or one made on the first start and kept beside the database."""
-    key = text("SECRET_KEY")
+    key = secret("SECRET_KEY")
     if key and len(key) < 40:
         raise ImproperlyConfigured("SECRET_KEY must have at least 40 characters")
     return key or _kept_key(_made(home) / "secret_key")
@@ -140,8 +157,8 @@ def _made(home: Path) -> Path:
 
 def database(home: Path) -> dict[str, Any]:
     """Return Django's settings for DATABASE_URL, POSTGRES_* or the embedded SQLite file."""
-    if text("DATABASE_URL"):
-        return _tuned(_from_url(text("DATABASE_URL")))
+    if raw := secret("DATABASE_URL"):
+        return _tuned(_from_url(raw))
     if text("POSTGRES_HOST"):
         return _tuned(
             {
@@ -150,7 +167,7 @@ def database(home: Path) -> dict[str, Any]:
                 "PORT": number("POSTGRES_PORT", default=5432, high=65535),
                 "NAME": text("POSTGRES_DB", "mpx"),
                 "USER": text("POSTGRES_USER", "mpx"),
-                "PASSWORD": text("POSTGRES_PASSWORD"),
+                "PASSWORD": secret("POSTGRES_PASSWORD"),
             }
         )
     file = _made(home) / "mpx.sqlite3"

@@ -25,7 +25,7 @@ SERVICE_ROLE = conf.choice(
     "SERVICE_ROLE", default="all", among=("api", "ingestor", "worker", "all")
 )
 API_PORT = conf.number("API_PORT", default=8080, high=65535)
-ADMIN_API_TOKEN = conf.text("ADMIN_API_TOKEN")
+ADMIN_API_TOKEN = conf.secret("ADMIN_API_TOKEN")
 
 EXEC_MODE = conf.choice("EXEC_MODE", default="semi_auto", among=("semi_auto",))
 EXEC_MAX_NOTIONAL_PER_ORDER = conf.money("EXEC_MAX_NOTIONAL_PER_ORDER", default="200")
@@ -57,7 +57,7 @@ POLYMARKET_WS_URL = conf.url(
 )
 
 TELEGRAM_ENABLED = conf.flag("TELEGRAM_ENABLED", default=False)
-TELEGRAM_BOT_TOKEN = conf.text("TELEGRAM_BOT_TOKEN")
+TELEGRAM_BOT_TOKEN = conf.secret("TELEGRAM_BOT_TOKEN")
 TELEGRAM_CHAT_ID = conf.text("TELEGRAM_CHAT_ID")
 MPX_PORTAL_URL = conf.url(  # where links in messages lead
     "MPX_PORTAL_URL", default=f"http://localhost:{API_PORT}", schemes=("http", "https")

@@ -266,3 +266,54 @@ def test_good_configuration_passes_the_check(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert os.listdir(tmp_path) == ["secret_key"]
     assert Path(tmp_path, "secret_key").stat().st_size > 40
+
+
+# --- secrets by file -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["ADMIN_API_TOKEN", "TELEGRAM_BOT_TOKEN", "SECRET_KEY"])
+def test_secret_is_read_from_the_file_that_is_named(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("x" * 50 + "\n")
+    monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv(f"{key}_FILE", str(file))
+
+    assert configuration.secret(key) == "x" * 50
+
+
+def test_password_of_the_database_is_read_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("from a file")
+    for key, value in (
+        ("DATABASE_URL", ""), ("POSTGRES_HOST", "db"), ("POSTGRES_PASSWORD", ""),
+        ("POSTGRES_PASSWORD_FILE", str(tmp_path / "password")),
+    ):  # fmt: skip
+        monkeypatch.setenv(key, value)
+
+    assert configuration.database(tmp_path)["PASSWORD"] == "from a file"
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "words"),
+    [
+        (None, "", "cannot be read"),
+        ("", "", "must hold one line"),
+        ("one\ntwo", "", "must hold one line"),
+        ("one", "two", "are both set"),
+    ],
+)
+def test_file_that_holds_no_secret_stops_the_start(
+    content: str | None, given: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("ADMIN_API_TOKEN", given)
+    monkeypatch.setenv("ADMIN_API_TOKEN_FILE", str(file))
+
+    with pytest.raises(ImproperlyConfigured, match=words) as refused:
+        configuration.secret("ADMIN_API_TOKEN")
+    assert "two" not in str(refused.value)
