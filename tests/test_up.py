@@ -124,7 +124,7 @@ def test_desk_from_nothing_shows_signals_and_ends_cleanly(desks, tmp_path):
     assert not desk.ask("SELECT key FROM signals_signal WHERE status = 'OPEN'")
     assert not accepts(desk.port)
 
-    (digest,) = re.findall(r"recording\.closed .* digest=(\S+)", errors)
+    (digest,) = re.findall(r'"recording\.closed".*"digest":"([^"]+)"', errors)
     replayed = manage("replay", str(recording), "--json", env=desk.env)
     assert json.loads(replayed.stdout.splitlines()[-1])["digest"] == digest
 
