@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -169,6 +170,7 @@ def test_status_says_feed_switches_limits_and_orders(talk: Talk, vera: User) -> 
         "Feed: ok, last frame 0 ms ago (mock)",
     ]
     assert "Kill switch: off" in told
+    assert "Open orders: 0 of 2 used" in told
     assert "Orders: 1 wait for approval, 0 at the paper venue" in told
     assert 'href="https://desk.example/health/"' in told
     talk.clock.pass_by(60)
@@ -214,7 +216,7 @@ def test_orders_say_who_may_decide(talk: Talk, dana: User) -> None:
 def test_help_names_every_command_and_an_unknown_one_leads_to_it(talk: Talk, vera: User) -> None:
     told = talk.told(VERA, "/help@some_bot")
 
-    assert [line.split(":")[0] for line in told.splitlines()[1:]] == [
+    assert [re.split("[: ]", line)[0] for line in told.splitlines()[1:]] == [
         "/status", "/signals", "/why", "/orders", "/approve", "/reject", "/pause", "/resume",
         "/kill", "/unlink", "/help",
     ]  # fmt: skip

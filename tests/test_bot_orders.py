@@ -295,6 +295,7 @@ def test_a_plan_that_changed_is_refused_with_the_difference(
     assert "refused" in told
     assert "The plan has changed" in told
     assert "Costs at most: " in told
+    assert f"It waits still: /approve_{order.pk}" in told
     assert status(order) == Status.SUGGESTED
 
 

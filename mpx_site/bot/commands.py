@@ -59,10 +59,14 @@ class Command:
 
     does: str
     act: Callable[[Asked], Told]
+    takes: str = ""
     right: str = SEE_DESK
     lacking: str = NEEDS_A_ROLE
     private: bool = False
     ever: bool = False
+
+    def line(self, name: str) -> str:
+        return f"{' '.join(filter(None, (f'/{name}', self.takes)))}: {self.does}"
 
 
 def answer(asked: Asked) -> Told:
@@ -95,7 +99,7 @@ def _plain(headline: str, *lines: str, path: str = "") -> Told:
 
 
 def _help(asked: Asked) -> Told:
-    lines = [f"/{name}: {command.does}" for name, command in COMMANDS.items() if command.does]
+    lines = [command.line(name) for name, command in COMMANDS.items() if command.does]
     return _plain(f"You act as {words.quoted(asked.by.get_username(), words.NAME)}", *lines)
 
 
@@ -229,15 +233,19 @@ SILENCE_ROLES: Final = "Alerts are silenced by trader, approver or admin."
 COMMANDS: Final = {
     "status": Command("how the desk stands", _status),
     "signals": Command("newest open P1 and P2", _signals),
-    "why": Command("ID: the sum behind a signal", _why),
+    "why": Command("the sum behind a signal", _why, "ID"),
     "orders": Command("what waits for approval", _orders),
-    "approve": Command("ID: show an order, then approve it", _approve, private=True),
-    "reject": Command("ID REASON: show an order, then reject it", _reject, private=True),
+    "approve": Command("show an order, then approve it", _approve, "ID", private=True),
+    "reject": Command("show an order, then reject it", _reject, "ID REASON", private=True),
     "pause": Command(
-        "[MINUTES] [REASON]: no alerts for the whole desk", _pause, pauses.MAY_PAUSE, SILENCE_ROLES
+        "no alerts for the whole desk",
+        _pause,
+        "[MINUTES] [REASON]",
+        pauses.MAY_PAUSE,
+        SILENCE_ROLES,
     ),
-    "resume": Command("end that", _resume, pauses.MAY_RESUME, SILENCE_ROLES),
-    "kill": Command("REASON: stop all approvals and fills", _kill, right="", ever=True),
+    "resume": Command("end that", _resume, "", pauses.MAY_RESUME, SILENCE_ROLES),
+    "kill": Command("stop all approvals and fills", _kill, "REASON", right="", ever=True),
     "link": Command("", _link, right="", private=True, ever=True),
     "unlink": Command("end what this account may do here", _unlink, right="", ever=True),
     "help": Command("this", _help),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Final, TypeVar
 
 from django.db.models import Q
@@ -33,6 +34,7 @@ SHOWN_LEGS: Final = 12
 KEY_LETTERS: Final = 8  # of a signal's key: enough to tell those of a day apart
 HASH_LETTERS: Final = 8
 TITLE, NAME = 110, 70
+NOT_YOURS: Final = frozenset({"PERMISSION", "FOUR_EYES"})
 ROOM: Final = MOST_CHARACTERS - 500  # for what markup and link add
 # Telegram makes a link of "/kill": whoever touches it has sent it. Only our own may be one.
 _LIKE_A_COMMAND: Final = re.compile(r"(?<!\w)/(?=\w)")
@@ -62,7 +64,7 @@ def status(*, at: datetime) -> Words:
         f"Feed: {_pulse(desk.data, desk.source)}",
         f"Parts: {', '.join(_part(pulse) for pulse in desk.pulses)}",
         f"Kill switch: {f'ON, {quoted(desk.kill.reason)}' if desk.kill.tripped else 'off'}",
-        *(f"{limit.label}: {_used(limit)}" for limit in standing(at=at).limits if limit.used),
+        *(_used(limit) for limit in standing(at=at).limits if limit.used is not None),
         f"Orders: {desk.waiting} wait for approval, {_at_venue()} at the paper venue",
         f"Alerts: {backlog().count} wait{_silenced(at)}",
     ]
@@ -89,7 +91,12 @@ def _part(pulse: Pulse) -> str:
 
 
 def _used(limit: LimitNow) -> str:
-    return f"{limit.used or 0:.2f} of {limit.allowed:.2f} used"
+    return f"{limit.label}: {_short(limit.used)} of {_short(limit.allowed)} used"
+
+
+def _short(amount: Decimal | None) -> str:
+    """Write a number to the cent, without zeros that say nothing."""
+    return f"{amount or 0:.2f}".removesuffix(".00")
 
 
 def _at_venue() -> int:
@@ -215,7 +222,7 @@ def order(intent: OrderIntent, verdict: Verdict, *, asks: str, at: datetime) -> 
     ]
     if intent.status == OrderIntent.Status.SUGGESTED:
         lines.append(f"Time to decide: {seconds(left) if left > 0 else 'over'}")
-    told = [quoted(reason) for reason in verdict.reasons]
+    told = map(_reason, verdict.reasons)
     lines += [f"✕ {reason}" for reason in told] or [f"✓ all {len(verdict.checks)} checks pass now"]
     return Words(
         f"Order {intent.pk}, {intent.status.lower()}",
@@ -249,11 +256,27 @@ def decided(number: int, answer: Answer, *, done: str) -> Words:
         quoted(f"{FIGURES.get(each.what, each.what)}: {each.old} → {each.new}")
         for each in answer.difference
     ]
-    return Words(f"Order {number}: refused", (*map(quoted, answer.reasons), *changes), path)
+    again = _again(answer)
+    return Words(
+        f"Order {number}: refused", (*map(_reason, answer.reasons), *changes, *again), path
+    )
+
+
+def _again(answer: Answer) -> tuple[str, ...]:
+    """Say how to look once more at what waits, where another time may have another answer."""
+    waits = answer.intent is not None and answer.intent.status == OrderIntent.Status.SUGGESTED
+    if not waits or answer.intent is None or NOT_YOURS & set(answer.verdict.names):
+        return ()
+    return (f"It waits still: /approve_{answer.intent.pk}",)
+
+
+def _reason(sentence: str) -> str:
+    """Write a check's sentence; one that names every leg is long."""
+    return quoted(sentence, 600)
 
 
 def refused(what: str, verdict: Verdict, *, path: str = "") -> Words:
-    return Words(what, tuple(map(quoted, verdict.reasons)), path)
+    return Words(what, tuple(map(_reason, verdict.reasons)), path)
 
 
 def _within(rows: Sequence[T], told: Callable[[T], str]) -> Iterable[str]:
