@@ -17,7 +17,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError
 from django.utils import timezone
@@ -28,8 +27,9 @@ from execution.backtest.checks import check_lines, checked
 from execution.backtest.grid import BadGrid
 from execution.backtest.groups import GROUPS
 from execution.backtest.jobs import Cancelled, PartFailed, hits_in_order
+from execution.backtest.places import desk_places
 from execution.backtest.report import Answer
-from execution.backtest.runs import CannotRun, Pace, Places
+from execution.backtest.runs import CannotRun, Pace
 from execution.backtest.terms import FillTerms
 from execution.backtest_models import BacktestRun
 from markets.frames import unix_ns
@@ -226,7 +226,7 @@ class Command(BaseCommand):
             self._check(asked, options, scratch)
         elif options["store"]:
             with _database():
-                run = runs.ask(asked, places(), by=None, at=timezone.now(), by_desk=False)
+                run = runs.ask(asked, desk_places(), by=None, at=timezone.now(), by_desk=False)
                 runs.start(run.pk, at=timezone.now())
             self._stored(run, options, thresholds)
         else:
@@ -296,7 +296,7 @@ class Command(BaseCommand):
     def _opened(self, asked: Asked) -> Any:
         try:
             with _database():
-                return runs.open_source(asked, places())
+                return runs.open_source(asked, desk_places())
         except CannotRun as error:
             raise Wrong(DATA_MISSING, str(error)) from None
 
@@ -343,7 +343,7 @@ class Command(BaseCommand):
         try:
             told = runs.run(
                 run.pk,
-                places(),
+                desk_places(),
                 processes=options["jobs"],
                 parts=options["parts"],
                 tell=self._progress,
@@ -436,11 +436,6 @@ class Command(BaseCommand):
                 writing.write_parquet(options["parquet_out"], list(_rows(told)))
             except writing.NoParquet as error:
                 raise Wrong(USAGE, f"--parquet-out: {error}") from None
-
-
-def places() -> Places:
-    """Return where this desk keeps things."""
-    return Places(settings.MPX_KEEP_DIR, settings.MPX_RECORDINGS, settings.MPX_HOME / "backtests")
 
 
 def _rows(told: Answer) -> Iterator[dict[str, Any]]:
