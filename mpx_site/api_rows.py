@@ -42,6 +42,9 @@ SIGNAL_COLUMNS = {
     "peak_profit": "peak_profit",
     "cost": "cost",
     "observations": "observations",
+    "p_fill": "p_fill",
+    "expected_usd": "expected_usd",
+    "ml_note": "ml_note",
 }
 MARKET_COLUMNS = {
     "id": "id",
@@ -207,6 +210,11 @@ class SignalRow(serializers.Serializer[Any]):
     peak_profit = described(Signal, "peak_profit")
     cost = described(Signal, "cost")
     observations = serializers.IntegerField()
+    p_fill = described(Signal, "p_fill")
+    expected_usd = described(Signal, "expected_usd")
+    ml_note = serializers.CharField(
+        allow_blank=True, help_text="Why there is no chance to fill; empty where there is one."
+    )
 
 
 class SignalPointRow(serializers.Serializer[Any]):

@@ -113,7 +113,9 @@ class SeedSignal(serializers.Serializer[Any]):
     market_id = serializers.CharField(allow_null=True, help_text="The first of `market_ids`.")
     market_ids = serializers.ListField(child=serializers.CharField())
     option_id = serializers.CharField(allow_null=True, help_text="Null for several legs.")
-    edge_score = serializers.FloatField(help_text="Profit over cost.")
+    edge_score = serializers.FloatField(
+        help_text="Profit over cost; the expected one while a model is active."
+    )
     payload_json = serializers.DictField(
         help_text="The opportunity as `scan` prints it; `transport`: what told its alert."
     )

@@ -121,6 +121,9 @@ def test_signal_row_has_decimals_as_text_and_times_in_utc(viewer: Client) -> Non
         "peak_profit": "1.600000",
         "cost": "100.000000",
         "observations": 1,
+        "p_fill": None,
+        "expected_usd": None,
+        "ml_note": "",
     }
 
 

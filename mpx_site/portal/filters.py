@@ -68,6 +68,7 @@ class AskedSignals(Asked):
             ("", "Newest first"),
             ("edge", "Largest edge"),
             ("profit", "Largest profit"),
+            ("expected", "Most to expect"),
             ("oldest", "Oldest first"),
         ],
         required=False,

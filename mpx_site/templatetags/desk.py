@@ -71,6 +71,12 @@ def bps(edge: Amount) -> str:
 
 
 @register.filter
+def percent(share: Amount) -> str:
+    """Write a share from 0 to 1 in percent, without the sign."""
+    return f"{_rounded(share * 100, TENTH):f}" if isinstance(share, Decimal) else NOTHING
+
+
+@register.filter
 def shares(size: Amount) -> str:
     return f"{_rounded(size, CENT):,f}" if isinstance(size, Decimal) else NOTHING
 
