@@ -11,14 +11,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 
+import structlog
 from asgiref.sync import async_to_sync
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from markets import lease, sync, watch
+from markets import lease, sync, tick_room, watch
 from markets.connections import drop_dead_connections
-from markets.models import Market, Quote, SyncRun, TermsChange, Tick
+from markets.models import Market, SyncRun, TermsChange
 from markets.near_models import NearCertain
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueHttp
@@ -27,6 +28,8 @@ from markets.relations import invalidate_changed
 from markets.sync import SyncResult
 from markets.synonyms_file import SHIPPED, read_file
 from markets.wordings import UNIVERSE
+
+log = structlog.stdlib.get_logger(__name__)
 
 going_down = threading.Event()  # set when this process ends: it asks the venue nothing more
 
@@ -37,7 +40,6 @@ CHANGES_KEPT = timedelta(days=90)
 SEEN_KEPT = timedelta(days=90)  # near-certain prices: `rules.history` counts no older ones
 PROPOSE_EVERY = timedelta(hours=1)
 PROPOSE_SECONDS = 280  # 35,000 markets take about 20 of one core
-PRUNED_AT_ONCE = 100  # markets
 LOOK_SECONDS = 0.5  # how soon an ending process is noticed
 
 
@@ -69,18 +71,17 @@ def resolutions(**_: object) -> str:
 
 @shared_task(soft_time_limit=240, time_limit=270)
 def prune_ticks(**_: object) -> int:
-    """Delete ticks older than `TICKS_KEPT_DAYS`; return how many.
+    """Forget ticks older than `TICKS_KEPT_DAYS`; return how many rows, or chunks of a day.
 
-    A few markets at a time: no other writer has to wait for the whole of it.
+    Where TimescaleDB's own workers do not get on with compression and candles, do that too.
     """
     drop_dead_connections()
-    oldest = timezone.now() - timedelta(days=settings.TICKS_KEPT_DAYS)
-    quoted = list(Quote.objects.order_by("pk").values_list("pk", flat=True))
-    deleted = 0
-    for first in range(0, len(quoted), PRUNED_AT_ONCE):
-        some = quoted[first : first + PRUNED_AT_ONCE]
-        deleted += Tick.objects.filter(market_id__in=some, at__lt=oldest).delete()[0]
-    return deleted
+    at = timezone.now()
+    gone = tick_room.prune(before=at - timedelta(days=settings.TICKS_KEPT_DAYS))
+    done = tick_room.run_late_jobs(at=at)
+    if done:
+        log.warning("timescale.ran_by_hand", jobs=done)
+    return gone
 
 
 @shared_task

@@ -47,6 +47,12 @@ def has_community(connection: BaseDatabaseWrapper) -> bool:
     return has_timescale(connection) and bool(_one(connection, COMMUNITY))
 
 
+def has_hypertable(connection: BaseDatabaseWrapper, table: str) -> bool:
+    """Say whether a table of the database is in chunks."""
+    sql = "SELECT 1 FROM timescaledb_information.hypertables WHERE hypertable_name = %s"
+    return has_timescale(connection) and _one(connection, sql, [table]) is not None
+
+
 def has_view(connection: BaseDatabaseWrapper, name: str) -> bool:
     """Say whether one of our continuous aggregates is there."""
     if connection.vendor != "postgresql":

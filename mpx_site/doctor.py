@@ -21,6 +21,7 @@ from mpx_site import doctor_alerts
 from mpx_site import doctor_inside as inside
 from mpx_site import doctor_outside as outside
 from mpx_site import doctor_parts as parts
+from mpx_site import doctor_storage as storage
 from mpx_site.doctor_words import Seen, fail, first_line, warn
 
 LIMIT_SECONDS = 10.0
@@ -81,6 +82,8 @@ CHECKS: tuple[Check, ...] = (
     Check("telegram_bot", "tables", parts.bot),
     Check("data", "tables", inside.data),
     Check("quarantine", "tables", inside.quarantine),
+    Check("ticks", "tables", storage.ticks),
+    Check("timescale", "tables", storage.hypertable),
     Check("watch", "tables", inside.watch_list),
     Check("catalogue", "tables", inside.catalogue),
     Check("alerts", "tables", doctor_alerts.alerts),

@@ -24,7 +24,7 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from alerts.models import AuditEntry
-from markets import lease, tasks
+from markets import lease, tasks, tick_room
 from markets.models import Event, Lease, Market, Quote, SyncRun, TermsChange, Tick
 from mpx_site.celery import app
 from mpx_site.jobs import JobsThread
@@ -330,7 +330,7 @@ def test_old_ticks_and_history_go_and_the_rest_stays(settings: Any) -> None:
     now = timezone.now()
     old, new = now - timedelta(days=100), now - timedelta(days=1)
     Event.objects.create(id="1", seen_at=now)
-    for number in range(tasks.PRUNED_AT_ONCE + 1):
+    for number in range(tick_room.DELETED_AT_ONCE + 1):
         market = Market.objects.create(id=f"m{number}", event_id="1", state="TRADABLE",
                                        tick_size=1, min_size=5, seen_at=now)  # fmt: skip
         Quote.objects.create(market=market, state="fresh", at=now)
@@ -338,7 +338,7 @@ def test_old_ticks_and_history_go_and_the_rest_stays(settings: Any) -> None:
             Tick.objects.create(market=market, at=at)
             TermsChange.objects.create(market=market, at=at, field="STATE")
             SyncRun.objects.create(kind="NEWS", started_at=at)
-    count = tasks.PRUNED_AT_ONCE + 1
+    count = tick_room.DELETED_AT_ONCE + 1
 
     assert tasks.prune_ticks.apply().get() == count
     assert tasks.prune_catalogue.apply().get() == 2 * count

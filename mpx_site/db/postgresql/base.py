@@ -26,6 +26,10 @@ class SchemaEditor(TimescaleSchemaEditor):  # type: ignore[misc]  # the package 
         if has_timescale(self.connection):
             super()._create_hypertable(model, field, should_migrate)
 
+    def make_hypertable(self, model: type[Model], field: Field[Any, Any]) -> None:
+        """Move a table with its rows into chunks, as adding the field would have."""
+        self._create_hypertable(model, field, True)
+
     def _set_chunk_time_interval(self, model: type[Model], field: Field[Any, Any]) -> None:
         if has_timescale(self.connection):
             super()._set_chunk_time_interval(model, field)
