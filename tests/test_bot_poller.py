@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import OperationalError
 
 from alerts.models import Heartbeat, Trouble
@@ -25,9 +27,9 @@ from tests.bot_api import TOKEN
 from tests.bot_cast import VERA, Clock, Talk, linked
 from tests.bot_cast import clock as clock
 from tests.bot_cast import talk as talk
-from tests.bot_inbox import FIRST, Inbox
+from tests.bot_inbox import FIRST
 from tests.desk_cast import NOW, person, prepare
-from tests.servers import manage, settings_for, start_manage, wait_for
+from tests.servers import wait_for
 
 BOT = TOKEN.partition(":")[0]
 one_thread = pytest.mark.django_db
@@ -212,23 +214,39 @@ def test_a_thread_ends_at_once_when_told_to_and_answers_until_then(
     assert sorted(bot.handled for bot in bots) == [0, 3]
 
 
-@pytest.mark.timeout(120)
-def test_command_answers_ends_on_sigterm_and_says_what_it_lacks(tmp_path: Path) -> None:
-    from django.utils import timezone
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Give back how this process ends, which a command changes."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
-    env = settings_for(tmp_path, TELEGRAM_ENABLED="", TELEGRAM_BOT_TOKEN="")
-    manage("migrate", env=env)
-    refused = manage("telegram_bot", env=env)
-    assert (refused.returncode, "TELEGRAM_BOT_TOKEN" in refused.stderr) == (2, True)
 
-    with Inbox(timezone.now) as inbox:
-        told = {"TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_API_URL": inbox.url}
-        process = start_manage("telegram_bot", env={**env, **told, "TELEGRAM_ENABLED": "true"})
-        inbox.writes(VERA, "/status")
-        wait_for(lambda: inbox.answered, seconds=30, what="an answer")
-        process.send_signal(signal.SIGTERM)
-        said, errors = process.communicate(timeout=20)
+@threads
+def test_command_answers_until_sigterm(talk: Talk, vera: User, own_signals: None) -> None:
+    def end_once_answered() -> None:
+        wait_for(lambda: talk.inbox.answered, seconds=30, what="an answer")
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    assert process.returncode == 0, errors
-    assert "people of one desk" in inbox.answered[0].text
-    assert TOKEN not in said + errors
+    talk.inbox.writes(VERA, "/orders")
+    ender = threading.Thread(target=end_once_answered)
+    ender.start()
+
+    call_command("telegram_bot")
+
+    ender.join()
+    assert "Nothing waits" in talk.inbox.answered[0].text
+    assert place() == talk.inbox.last
+
+
+@one_thread
+@pytest.mark.parametrize("lacking", ["TELEGRAM_ENABLED", "TELEGRAM_BOT_TOKEN"])
+def test_command_says_what_it_lacks(talk: Talk, settings: Any, lacking: str) -> None:
+    setattr(settings, lacking, "")
+
+    with pytest.raises(CommandError, match="set TELEGRAM_ENABLED and TELEGRAM_BOT_TOKEN") as why:
+        call_command("telegram_bot")
+
+    assert why.value.returncode == 2
