@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
 
-.PHONY: install install-dev run test lint types imports checks pytest lock
+.PHONY: install install-dev run test test-faults lint types imports checks pytest lock
 
 install: $(VENV)/.runtime
 install-dev: $(VENV)/.dev
@@ -43,6 +43,10 @@ checks: install-dev
 
 pytest: install-dev
 	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# In full what the suite does in short: every part killed in turn, Redis away for a minute.
+test-faults: install-dev
+	MPX_FAULTS=1 $(PY) -m pytest tests/faults
 
 # Resolve the dependencies anew (needs uv).
 lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.cookiejar
 import json
+import os
 import re
 import signal
 import subprocess
@@ -58,7 +59,12 @@ class Person:
 
     def __init__(self, port: int) -> None:
         self.base = f"http://127.0.0.1:{port}"
-        self._opener = build_opener(HTTPCookieProcessor(http.cookiejar.CookieJar()))
+        self._jar = http.cookiejar.CookieJar()
+        self._opener = build_opener(HTTPCookieProcessor(self._jar))
+
+    @property
+    def cookie(self) -> str:
+        return "; ".join(f"{each.name}={each.value}" for each in self._jar)
 
     def login(self) -> None:
         _, page = self.get("/login/")
@@ -114,6 +120,7 @@ class Desk:
             DATABASE_URL=self.postgres.url,
             REDIS_URL=self.redis.url,
             DATA_SOURCE="mock",
+            SIMULATOR_EVENTS="20",
             TELEGRAM_ENABLED="true",
             TELEGRAM_BOT_TOKEN=TOKEN,
             TELEGRAM_CHAT_ID=CHAT,
@@ -222,8 +229,6 @@ def children(pid: int) -> list[int]:
 
 
 def _handle(pid: int) -> int:
-    import os
-
     return os.pidfd_open(pid)
 
 
