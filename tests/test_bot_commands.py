@@ -138,6 +138,15 @@ def test_a_code_said_in_a_group_is_burnt(talk: Talk) -> None:
     assert STRANGERS_HEAR in talk.told(NOBODY, f"/link {code}")
 
 
+def test_a_code_of_somebody_linked_is_burnt_in_a_group_too(talk: Talk, dana: User) -> None:
+    code = links.make_code(dana, at=NOW)
+
+    (answer,) = talk.says(DANA, f"/link {code}", chat=GROUP)
+
+    assert "Not in a group" in answer.text
+    assert not LinkCode.objects.exists()
+
+
 def test_another_account_takes_the_place_of_the_first(talk: Talk, dana: User) -> None:
     code = links.make_code(dana, at=NOW)
 
@@ -234,6 +243,7 @@ def test_pause_is_the_desks_silence_with_a_name_and_resume_ends_it(talk: Talk, d
     assert silence.until == NOW.replace(microsecond=0) + timedelta(minutes=30)
     assert "No alerts until" in told
     assert last_audit() == ("silence.began", "dana via telegram")
+    assert "trace_id" in AuditEntry.objects.order_by("-id")[0].data
 
     assert "told again" in talk.told(DANA, "/resume")
     assert Silence.objects.get().until == talk.clock.at

@@ -18,7 +18,7 @@ from django.utils import timezone
 from telegram import Update
 from telegram.error import Conflict, InvalidToken, TelegramError
 
-from alerts import journal
+from alerts import journal, trace
 from alerts.models import Heartbeat, Trouble
 from alerts.watchdog import BOT
 from alerts.words import Words
@@ -114,7 +114,8 @@ class BotThread(threading.Thread):
         for update in self._poll(line.news(after=self._place())):
             if self._halt.is_set() or not self._has_turn():
                 break
-            self._handle(line, update)
+            with trace.tracing(trace.new_id(), update=update.update_id):
+                self._handle(line, update)
         self._beat()
         return 0.0
 
@@ -162,7 +163,7 @@ class BotThread(threading.Thread):
         except AWAY:
             if self._tries[1] < TRIES:
                 raise  # the database is away: it is asked again, with the same update
-            log.error("bot.given_up", update=update.update_id)
+            log.error("bot.given_up")
         except Exception as error:  # noqa: BLE001  (one message must not silence the bot for all)
             last = traceback.extract_tb(error.__traceback__)[-1]
             log.error("bot.failed", why=type(error).__name__, at=f"{last.name}:{last.lineno}")

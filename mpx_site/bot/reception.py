@@ -65,6 +65,8 @@ class Reception:
     def answer(self, said: Heard | Pressed, *, at: datetime) -> list[Reply]:
         """Do what was asked and return what is to be said; `at` is now."""
         with journal.acting_via(VIA):
+            if isinstance(said, Heard) and said.command == "link" and not said.private:
+                links.burn(said.words)  # whoever read it there could use it
             link = links.holder(said.who)
             if isinstance(said, Pressed):
                 return self._pressed(said, link, at)
@@ -105,11 +107,7 @@ class Reception:
     # --- everybody else --------------------------------------------------------------
 
     def _stranger(self, heard: Heard, at: datetime) -> list[Reply]:
-        if not heard.private:
-            if heard.command == "link":
-                links.burn(heard.words)  # whoever read it there could use it
-            return []
-        if not self._strangers.lets(heard.who, at=at):
+        if not heard.private or not self._strangers.lets(heard.who, at=at):
             return []
         if heard.command == "link" and self._linked(heard, at):
             return [Say(heard.chat, Words(LINKED[0], LINKED[1:]))]
