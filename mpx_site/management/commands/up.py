@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 import sys
 import webbrowser
@@ -14,7 +13,6 @@ from typing import Any
 
 from daphne.server import Server
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
@@ -24,7 +22,6 @@ from mpx_site import configuration
 from mpx_site.bot.poller import BotThread, forget_bot
 from mpx_site.desk import observers
 from mpx_site.jobs import JobsThread
-from rules.load import publish_missing
 from signals.commands import exit_code
 from signals.running import LiveThread, check_source
 
@@ -48,7 +45,7 @@ class Command(BaseCommand):
         settings.MPX_SINGLE_OPERATOR = configuration.flag("MPX_SINGLE_OPERATOR", default=True)
         _refuse(source, options["record"])
         _refuse_taken_port(options["host"], options["port"])
-        self._prepare()
+        call_command("prepare", quiet=True, stdout=self.stdout, stderr=self.stderr)
         stream = LiveThread(source, recording=options["record"], observe=observers)
         jobs = JobsThread()
         stream.start()
@@ -62,20 +59,6 @@ class Command(BaseCommand):
         if stream.failed:
             raise CommandError(
                 f"the stream failed: {stream.failed}", returncode=exit_code(stream.failed)
-            )
-
-    def _prepare(self) -> None:
-        """Create what a first start needs: tables, rules, an account."""
-        call_command("migrate", interactive=False, verbosity=0)
-        result = publish_missing(at=datetime.now(UTC))
-        for problem in result.problems:
-            self.stderr.write(str(problem))
-        if not User.objects.exists():
-            password = secrets.token_urlsafe(9)
-            User.objects.create_superuser("operator", password=password)
-            self.stdout.write(f"First start. Log in as: operator   password: {password}")
-            self.stdout.write(
-                "It is shown only now; `manage.py changepassword operator` sets another."
             )
 
     def _serve(self, host: str, port: int, *, browser: bool) -> None:
