@@ -82,7 +82,9 @@ def words_of(kind: str, payload: Mapping[str, Any]) -> Words:
 
 def _signal(alert: str, payload: Mapping[str, Any]) -> Words:
     kind = clean(payload.get("kind", "")).replace("_", " ")
-    edge, profit = _number(payload.get("edge_bps")), _number(payload.get("profit"))
+    # Of what is over, its best moment: at its end there was next to nothing left.
+    best = "peak_edge_bps" if alert in ENDS and "peak_edge_bps" in payload else "edge_bps"
+    edge, profit = _number(payload.get(best)), _number(payload.get("profit"))
     title = clean(payload.get("event_title") or f"event {payload.get('event_id')}", HEAD)
     what = STAGES.get(alert) or clean(payload.get("level", ""))
     told = _life(payload) if alert in ENDS else _money(profit, payload)

@@ -48,11 +48,12 @@ def _save(change: SignalChange, said: Said | None) -> None:
     _tell(signal, change.change, at)
     definition = change.rule.definition
     cooldown = definition.dedupe.cooldown_secs
+    unlikely = said is not None and said.unlikely
     if change.change == "closed":
         _alert_end(signal, at=at)
     elif signal.level == Signal.Level.P1:
-        _alert(signal, at=at, cooldown=cooldown, unlikely=said is not None and said.unlikely)
-    elif definition.outputs.level_of(change.finding) == Signal.Level.P1:
+        _alert(signal, at=at, cooldown=cooldown, unlikely=unlikely)
+    elif definition.outputs.level_of(change.finding) == Signal.Level.P1 and not unlikely:
         _alert_early(signal, since=at - timedelta(seconds=cooldown), at=at)
 
 
