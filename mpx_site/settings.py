@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kombu import Queue
 
+from mpx_site import access_settings, voice_settings
 from mpx_site import configuration as conf
-from mpx_site import voice_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 conf.env.read_env(BASE_DIR / ".env")
@@ -150,6 +150,22 @@ WHITENOISE_USE_FINDERS = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 12 * 3_600  # seconds from the login on, however busy it is
+MPX_IDLE_MINUTES = conf.number("MPX_IDLE_MINUTES", default=30, low=0, high=720)  # 0: never
+# How old a password may be for what cannot be taken back; 0: as old as the login.
+MPX_RECENT_MINUTES = conf.number("MPX_RECENT_MINUTES", default=15, low=0, high=720)
+# Who approves orders must have set up a second factor.
+MPX_REQUIRE_TOTP = conf.flag("MPX_REQUIRE_TOTP", default=False)
+MPX_TRUSTED_PROXIES = access_settings.trusted_proxies()
+globals().update(access_settings.behind_tls())
+access_settings.refuse_known_secrets(
+    debug=DEBUG,
+    source=DATA_SOURCE,
+    given={
+        "ADMIN_API_TOKEN": ADMIN_API_TOKEN,
+        "POSTGRES_PASSWORD": str(DATABASES["default"].get("PASSWORD", "")),
+    },
+)
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -252,6 +268,9 @@ WATCH_TOKENS = conf.number("WATCH_TOKENS", default=2_000, low=2)  # that the str
 
 # The stream keeps what it receives, for what-ifs over the last hours; 0 hours: it keeps nothing.
 MPX_KEEP_DIR = Path(conf.text("MPX_KEEP_DIR", str(MPX_HOME / "kept")))
+MPX_HISTORY_DIR = Path(conf.text("MPX_HISTORY_DIR", str(MPX_HOME / "history")))
+# UTC days of ticks kept as Parquet, beyond TICKS_KEPT_DAYS in the database; 0: for ever.
+MPX_HISTORY_DAYS = conf.number("MPX_HISTORY_DAYS", default=0, low=0, high=36_500)
 MPX_KEEP_HOURS = conf.number("MPX_KEEP_HOURS", default=24, low=0, high=8_760)
 MPX_KEEP_MB = conf.number("MPX_KEEP_MB", default=2_048, low=16)
 MPX_RECORDINGS = Path(conf.text("MPX_RECORDINGS", str(MPX_HOME / "recordings")))
