@@ -20,6 +20,7 @@ env = environ.Env()
 
 MAX_USD = 10**12  # far above all money there is
 DATABASES = ("postgres", "postgresql", "sqlite")
+SHORTEST_KEY = 50  # what `check --deploy` asks for
 POSTGRESQL = "mpx_site.db.postgresql"  # with TimescaleDB or without
 
 
@@ -89,7 +90,7 @@ def refuse_strangers(*prefixes: str, known: Iterable[str]) -> None:
     """Refuse keys that look like ours and are none: a misspelt limit would not be one."""
     ours = sorted(name for name in known if name.startswith(prefixes))
     for key in sorted(os.environ):
-        if key.startswith(prefixes) and key not in ours:
+        if key.startswith(prefixes) and key.removesuffix("_FILE") not in ours:
             raise ImproperlyConfigured(f"{key} is not known here; known: {', '.join(ours)}")
 
 
@@ -107,7 +108,7 @@ def data_source(given: str | None = None) -> str:
 
 def url(key: str, *, default: str, schemes: tuple[str, ...]) -> str:
     """Return an address, or "" where that is the default; what it says of a user is not told."""
-    raw = text(key, default)
+    raw = secret(key) or default
     if raw and not _is_address(raw, schemes):
         shown = re.sub(r"//.*@", "//***@", raw) if "//" in raw else "***"
         wanted = " or ".join(f"{scheme}://host" for scheme in schemes)
@@ -126,8 +127,8 @@ def _is_address(raw: str, schemes: tuple[str, ...]) -> bool:
 def secret_key(home: Path) -> str:
     """Return SECRET_KEY, or one made on the first start and kept beside the database."""
     key = secret("SECRET_KEY")
-    if key and len(key) < 40:
-        raise ImproperlyConfigured("SECRET_KEY must have at least 40 characters")
+    if key and len(key) < SHORTEST_KEY:
+        raise ImproperlyConfigured(f"SECRET_KEY must have at least {SHORTEST_KEY} characters")
     return key or _kept_key(_made(home) / "secret_key")
 
 

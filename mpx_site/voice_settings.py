@@ -31,7 +31,7 @@ class MailServer:
 
 def webhook() -> tuple[str, str]:
     """Return MPX_WEBHOOK_URL and its MPX_WEBHOOK_SECRET, or two times nothing."""
-    address, secret = conf.text("MPX_WEBHOOK_URL"), conf.text("MPX_WEBHOOK_SECRET")
+    address, secret = conf.text("MPX_WEBHOOK_URL"), conf.secret("MPX_WEBHOOK_SECRET")
     if not address:
         return "", ""
     parts = _parts(address)
@@ -81,7 +81,7 @@ def sender() -> str:
 
 def mail_server() -> MailServer:
     """Read EMAIL_URL. It is never shown, because a password is a part of it."""
-    raw = conf.text("EMAIL_URL")
+    raw = conf.secret("EMAIL_URL")
     if not raw:
         return MailServer()
     refusal = ImproperlyConfigured(
