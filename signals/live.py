@@ -131,7 +131,7 @@ class Live:
         self.busy_ns += time.perf_counter_ns() - begun
         if self._kept:
             self._kept.take(frame, step)
-        told = self._sampled(frame.t, step)
+        told = self._sampled(step, at=frame.t)
         for observer in self._observers:
             observer.on_frame(frame.t)
             if step.changes:
@@ -141,12 +141,16 @@ class Live:
             self._confirm(step)
         self._store(step, page=frame.body if _is_listing(frame) else None, told=told)
 
-    def _sampled(self, at: int, step: Step) -> list[Told]:
-        """Return what a model may be asked about; models are never a reason to stop."""
+    def _sampled(self, step: Step, *, at: int | None = None) -> list[Told]:
+        """Return what a model may be asked about; models are never a reason to stop.
+
+        `at` is the time of the frame that did it; None: time passed without one.
+        """
         if self._sampler is None:
             return []
         try:
-            self._sampler.on_frame(at)
+            if at is not None:
+                self._sampler.on_frame(at)
             return self._sampler.on_changes(step.changes) if step.changes else []
         except Exception:
             log.exception("sampler.failed")
@@ -201,7 +205,7 @@ class Live:
                 self._recorder.flush()
             now = self.clock.now()
             step = Step(tuple(self.pipeline.advance(now)))
-            self._store(step, told=self._sampled(now, step) if step.changes else ())
+            self._store(step, told=self._sampled(step))
             for observer in self._observers:
                 observer.on_time(now)
             self._settle()

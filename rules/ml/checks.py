@@ -16,6 +16,7 @@ from rules.ml.training import examine, in_order, with_shuffled_labels
 NEAR: Final = 0.03  # how far from 0.5 a shuffled AUC may lie
 ROUNDS: Final = 8  # of shuffling
 IMPLAUSIBLE: Final = 0.95  # AUC of one feature alone on unseen events and times
+LEAST_SAMPLES: Final = 400  # below, the trees of a part could not split anything anyway
 LEAST_OF_EACH: Final = 20  # outcomes before an AUC of one feature says anything
 
 
@@ -63,7 +64,7 @@ def shuffled_auc(
 ) -> ShuffledAuc:
     """Learn from outcomes dealt out at random, some times over: nothing may be left to learn."""
     ordered = in_order(samples)
-    folds = walk_forward(ordered, blocks=2, groups=2)
+    folds = walk_forward(ordered, blocks=2, groups=2) if len(ordered) >= LEAST_SAMPLES else []
     found = []
     for number in range(rounds):
         dealt = with_shuffled_labels(ordered, seed=seed + number)
