@@ -44,7 +44,10 @@ State = OutboxEntry.State
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many alerts wait, and since when the first of them does; None while none waits."""
+    """How many alerts wait, and since when the first of those does that nobody holds back.
+
+    None while there is none: what waits for the next hour's budget is not stuck.
+    """
 
     count: int
     first: datetime | None
@@ -61,7 +64,8 @@ class Call:
 
 def backlog() -> Backlog:
     waiting = OutboxEntry.objects.filter(state=State.PENDING)
-    found = waiting.aggregate(count=Count("id"), first=Min("created_at"))
+    unheld = ~Q(reason=BUDGET_SPENT)
+    found = waiting.aggregate(count=Count("id"), first=Min("created_at", filter=unheld))
     return Backlog(found["count"], found["first"])
 
 
@@ -156,7 +160,7 @@ def _prepared(voice: Voice, at: datetime) -> tuple[int, Call | None]:
         return held, None
     pace = Pace(line.limits, voice.budget)
     if pace.wait(voice.sent, at=at.timestamp()) > 0:
-        return held + _wait(turn.rows, spent=pace.spent(voice.sent, at=at.timestamp())), None
+        return held + _wait(wanted, spent=pace.spent(voice.sent, at=at.timestamp())), None
     return held, Call(voice, line, batches(turn, line, voice, at))
 
 

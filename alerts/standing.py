@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from alerts.models import Voice
+from alerts.pace import FREE, Pace
 from alerts.voices import is_set_up
 
 
@@ -16,4 +17,6 @@ def standing(voice: Voice, *, at: datetime) -> tuple[str, str]:
         return "✕", f"stopped: {voice.broken}"
     if voice.not_before and voice.not_before > at:
         return "◔", f"waits until {voice.not_before:%H:%M:%S} UTC"
+    if Pace(FREE, voice.budget).spent(voice.sent, at=at.timestamp()):
+        return "◔", "has spent the hour's budget: the rest waits, and is told together"
     return "✓", "on"

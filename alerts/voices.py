@@ -16,7 +16,7 @@ NAMES: Final = (TELEGRAM, WEBHOOK, EMAIL)
 LABELS: Final = {TELEGRAM: "Telegram", WEBHOOK: "Webhook", EMAIL: "E-mail"}
 TAKES: Final = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_CHAT_ID")
 # Messages an hour until a person sets another number: programs read faster than people.
-BUDGETS: Final = {TELEGRAM: 60, WEBHOOK: 600, EMAIL: 20}
+BUDGETS: Final = {TELEGRAM: 60, WEBHOOK: 600, EMAIL: 60}
 
 
 def lacking() -> list[str]:

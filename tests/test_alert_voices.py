@@ -415,6 +415,21 @@ def test_budget_is_each_voices_own(telegram, hook):
     assert (len(telegram.taken), len(hook.taken)) == (1, 3)
 
 
+def test_what_waits_for_the_next_hours_budget_is_not_stuck(hook, operator):
+    now = timezone.now()
+    Voice.objects.create(name="webhook", budget=1)
+    for number, minutes in ((1, 30), (2, 20)):
+        at = now - timedelta(minutes=minutes)
+        put(number, at=at)
+        delivery.deliver(at=at, clock=lambda at=at: at)
+    OutboxEntry.objects.update(created_at=now - timedelta(minutes=20))
+
+    page = operator.get(reverse("alerts")).content.decode()
+
+    assert (rows("webhook"), doctor().state) == (["SENT", "PENDING"], "ok")
+    assert "has spent the hour&#x27;s budget" in page and "see whether the worker" not in page
+
+
 def test_manners_count_for_all_voices(telegram, hook, mail):
     Manner.objects.create(kind="breaker.opened", how="OFF")
     put(1, kind="breaker.opened")

@@ -20,6 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from alerts import delivery, voices
+from alerts.composing import BUDGET_SPENT
 from alerts.lines import line_of
 from alerts.models import OutboxEntry, Silence, Voice
 from alerts.standing import standing
@@ -193,12 +194,13 @@ def outbox(*, at: datetime) -> Outbox:
     told = rows.aggregate(
         written=Count("id", filter=Q(state=State.SENT, transport=delivery.DRY_RUN)),
         oldest=Min("due_at", filter=Q(state=State.PENDING)),
+        stuck=Min("due_at", filter=Q(state=State.PENDING) & ~Q(reason=BUDGET_SPENT)),
     )
     sent = OutboxEntry.objects.filter(state=State.SENT).exclude(transport=delivery.DRY_RUN)
     last = sent.order_by("-id").values_list("sent_at", flat=True).first()
     stands = {voice.name: voice for voice in Voice.objects.all()}
     silent = _silent(stands)
-    if not silent and told["oldest"] is not None and at - told["oldest"] > delivery.LONG:
+    if not silent and told["stuck"] is not None and at - told["stuck"] > delivery.LONG:
         names = " and ".join(map(voices.label, voices.set_up()))
         silent = f"{names}: on, but what is due is not being sent: see whether the worker runs."
     speakers = tuple(_speaker(name, stands, by_voice, at) for name in voices.set_up())
