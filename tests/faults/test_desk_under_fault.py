@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
+import yaml
 
 from tests.faults.feed_ear import FeedEar
 from tests.faults.killed_parts import BOUND, KILLED, measure
+from tests.faults.prometheus import DEPLOY, PROGRAM, Prometheus, scraping
 from tests.faults.topology import Desk, Person, seconds_until
 from tests.servers import ROOT, CannotStart, manage, wait_for
 
@@ -247,3 +251,71 @@ def test_metrics_are_those_of_all_processes(desk: Desk) -> None:
             seconds=10, what="a dead process's clients to be gone",
         )  # fmt: skip
     assert total(desk.metric("mpx_requests_total")) > total(after)  # what it counted stays
+
+
+# --- Prometheus and the dashboard ----------------------------------------------------
+
+ORDER = """
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.utils import timezone
+from execution import intents
+from execution.models import OrderIntent
+from signals.models import Signal
+olga = User.objects.get(username="olga")
+for signal in Signal.objects.exclude(level="P3").order_by("-id")[:20]:
+    answer = intents.suggest(signal, by=olga, at=timezone.now())
+    if answer.intent:
+        break
+intent = OrderIntent.objects.get()
+given = {"by": olga, "at": timezone.now()}
+assert not intents.approve(intent.pk, plan_hash=intent.plan_hash, **given).applied
+intents.cancel(intent.pk, **given)
+"""
+SET_ASIDE = """
+insert into markets_quarantine (source, reason, subject, detail, sample, count, first_at, last_at)
+values ('ws', 'drill', '', '', '', 1, now(), now())
+"""
+no_prometheus = PROGRAM is None and "CI" not in os.environ
+
+
+def panels() -> list[str]:
+    board = json.loads((DEPLOY / "grafana" / "mpx.json").read_text())
+    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def named_in_rules() -> set[str]:
+    text = (DEPLOY / "prometheus" / "rules.yml").read_text()
+    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    return {name for rule in rules for name in re.findall(r"\bmpx_[a-z_]+", rule["expr"])}
+
+
+@pytest.mark.skipif(no_prometheus, reason="prometheus is not installed; .ci/run fetches it")
+def test_every_query_of_the_dashboard_and_every_metric_of_the_rules_has_data(
+    desk: Desk, tmp_path: Path
+) -> None:
+    traded = subprocess.run(
+        [sys.executable, "-c", ORDER], env=desk.env, cwd=ROOT, capture_output=True, text=True
+    )
+    assert traded.returncode == 0, traded.stderr
+    with psycopg.connect(desk.postgres.url) as connection:
+        connection.execute(SET_ASIDE)
+    asked = [*panels(), *sorted(named_in_rules())]
+
+    with scraping(desk.port, tmp_path) as prometheus:
+        wait_for(
+            lambda: not without_data(prometheus, asked), seconds=30,
+            what=f"data: {without_data(prometheus, asked)}",
+        )  # fmt: skip
+        groups = prometheus.ask("rules")["groups"]
+
+    assert [rule["lastError"] for group in groups for rule in group["rules"] if
+            rule.get("lastError")] == []  # fmt: skip
+    states = {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
+    assert states["Watchdog"] == "firing"
+    assert states["MpxPartSilent"] == states["MpxDatabaseDown"] == "inactive"
+
+
+def without_data(prometheus: Prometheus, asked: list[str]) -> list[str]:
+    return [expression for expression in asked if not prometheus.values(expression)]
