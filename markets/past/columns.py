@@ -48,7 +48,9 @@ SCHEMAS: dict[str, Any] = {
             ("ask_size", pa.int64()),
         ]
     ),
-    "prices.parquet": pa.schema([("t", pa.int64()), ("market_id", _TEXT), ("price", pa.int16())]),
+    "prices.parquet": pa.schema(
+        [("t", pa.int64()), ("market_id", _TEXT), ("bid", pa.int16()), ("ask", pa.int16())]
+    ),
     "frames.parquet": pa.schema(
         [
             ("t", pa.int64()),
@@ -65,11 +67,15 @@ _ENCODED = {"t": "DELTA_BINARY_PACKED"}
 
 
 class Price(NamedTuple):
-    """A price of a market's first outcome without bid and ask, 1e-4 USD, at unix ns."""
+    """A quote of a market's first outcome without sizes, 1e-4 USD, at unix ns.
+
+    A price without a quote is the middle of one a tenth of a cent to each side.
+    """
 
     t: int
     market_id: str
-    price: int
+    bid: int
+    ask: int
 
 
 Row = Top | Price | Frame

@@ -13,7 +13,7 @@ from markets.frames import Frame, unix_ns
 from markets.listing import BadListing, decode_page, read_page
 from markets.past.columns import FILE_OF, LISTING, DayTold, Price, rows_of, told_of
 from markets.past.known import begun_at
-from markets.past.tops import Top, around, told_frames
+from markets.past.tops import NOMINAL, Top, told_frames
 from markets.past.value import Gap, Kind, NotAPast, Past, covered, merged
 
 PREFIX = "day="
@@ -157,7 +157,7 @@ def _tops(used: list[Day]) -> Iterator[Top]:
         if isinstance(row, Top):
             yield row
         elif isinstance(row, Price):
-            yield around(row.t, row.market_id, row.price)
+            yield Top(*row, NOMINAL, NOMINAL)
 
 
 def _listing(used: list[Day]) -> Iterator[Frame]:

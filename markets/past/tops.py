@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from markets.book import NO_ASK, NO_BID, PRICE_TEXT
-from markets.fills import PRICE_ONE, SIZE_ONE
+from markets.fills import SIZE_ONE
 from markets.frames import CLOSED, LEFT, Frame
 from markets.past.listed import ListedEvent
 from markets.past.value import Gap
@@ -45,12 +45,6 @@ class Top(NamedTuple):
 
 def unknown(t: int, market_id: str) -> Top:
     return Top(t, market_id, UNKNOWN, UNKNOWN, 0, 0)
-
-
-def around(t: int, market_id: str, price: int) -> Top:
-    """Return a price as the middle of a quote a tenth of a cent to each side."""
-    bid, ask = max(price - TENTH, 1), min(price + TENTH, PRICE_ONE - 1)
-    return Top(t, market_id, bid, ask, NOMINAL, NOMINAL)
 
 
 def never_tradable(event: ListedEvent) -> ListedEvent:
