@@ -19,6 +19,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from execution import fills, positions
+from execution.authenticators import has_second_factor
 from execution.idempotency import once
 from execution.models import IntentEvent, IntentLeg, OrderIntent
 from execution.plans import (
@@ -54,6 +55,7 @@ from risk.checks import (
     permitted,
     plan_is,
     reason_given,
+    second_factor,
     status_is,
 )
 from risk.crash import crash_point
@@ -422,11 +424,19 @@ def _first_of_approval(intent: OrderIntent, by: User, *, shown: str) -> Verdict:
     return Verdict(
         (
             _may(by, "approve_intent"),
+            *_second_factor(by),
             status_is(intent.status, allowed=[Status.SUGGESTED.value]),
             four_eyes(proposer=proposer, approver=who, single_operator=single),
             plan_is(shown=shown, held=intent.plan_hash),
         )
     )
+
+
+def _second_factor(by: User) -> tuple[Check, ...]:
+    """Ask for a second factor where the desk takes one: a login of its holder has been by it."""
+    if not settings.MPX_REQUIRE_TOTP:
+        return ()
+    return (second_factor(has=has_second_factor(by), who=by.get_username()),)
 
 
 def _approved(

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Sum
 
+from execution import authenticators as authenticators
 from execution import backtest_models as backtest_models
 from execution import kpi_models as kpi_models
 from execution.plans import Plan, read_plan

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import models
 
+from mpx_site.access.models import Bucket as Bucket
 from mpx_site.bot.models import LinkCode as LinkCode
 from mpx_site.bot.models import Mailbox as Mailbox
 from mpx_site.bot.models import ShownOrder as ShownOrder

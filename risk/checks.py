@@ -258,6 +258,13 @@ def four_eyes(*, proposer: str, approver: str, single_operator: bool) -> Check:
     return Check("FOUR_EYES", not same, limit, approver, advice)
 
 
+def second_factor(*, has: bool, who: str) -> Check:
+    """Check that who approves logs in with a second factor."""
+    told = f"{who} {'has one' if has else 'has none'}"
+    advice = "" if has else "Set one up: Settings, Second factor. Then approve."
+    return Check("SECOND_FACTOR", has, "an approver with a second factor", told, advice)
+
+
 def plan_is(*, shown: str, held: str) -> Check:
     """Check that the plan that was shown is the plan that is held."""
     ok = shown == held
