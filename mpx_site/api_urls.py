@@ -10,6 +10,7 @@ from rest_framework.permissions import IsAuthenticated
 from mpx_site import (
     api,
     api_alert_test,
+    api_backtests,
     api_candles,
     api_execution,
     api_journal,
@@ -57,6 +58,8 @@ urlpatterns = [
     path("v1/alerts/test", api_alert_test.TestAlert.as_view(), name="api-alert-test"),
     path("v1/audit", api_journal.Audit.as_view(), name="api-audit"),
     path("v1/kpi/daily", api_kpi.KpiDaily.as_view(), name="api-kpi"),
+    path("v1/backtests", api_backtests.Backtests.as_view(), name="api-backtests"),
+    path("v1/backtests/<int:run_id>", api_backtests.BacktestById.as_view(), name="api-backtest"),
     path("v1/tokens", api_token_views.Tokens.as_view(), name="api-tokens"),
     path("v1/tokens/<str:prefix>", api_token_views.TokenByPrefix.as_view(), name="api-token"),
     path("v1/ws-ticket", feed_ticket.WsTicket.as_view(), name="api-ws-ticket"),

@@ -221,6 +221,7 @@ SPECTACULAR_SETTINGS = {
         "ComponentState": "mpx_site.health.STATES",
         "HealthStatus": "mpx_site.health.STATUSES",
         "AlertState": "alerts.models.OutboxEntry.State",
+        "BacktestState": "execution.backtest_models.BacktestRun.State",
         "TokenScope": "mpx_site.models.Scope",
         "TokenState": "mpx_site.models.TOKEN_STATES",
     },

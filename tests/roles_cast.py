@@ -14,6 +14,8 @@ from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from alerts.models import AuditEntry
+from execution.backtest.asking import Asked
+from execution.backtest_models import BacktestRun
 from execution.models import OrderIntent
 from markets.relation_models import Relation, SynonymGroup
 from risk import limits
@@ -145,6 +147,7 @@ def a_desk() -> World:
     run = WhatIfRun.objects.create(
         rule=signal.rule, candidate_source=RULE, hours=1, asked_by=people["trader"], asked_at=NOW
     )
+    BacktestRun.objects.create(pk=run.pk, title="matrix", asked=Asked((RULE,)).row(), asked_at=NOW)
     return World(
         intent=intent,
         sessions={role: _session(who) for role, who in people.items()},

@@ -74,6 +74,14 @@ GET    /opportunities/                                        account
 GET    /kpi/                                                  account
 GET    /scoreboard/                                           account
 GET    /models/                                               account
+GET    /backtests/                                            account
+POST   /backtests/                                            trader approver admin super
+GET    /backtests/compare/                                    account
+GET    /backtests/<int:run_id>/                               account
+GET    /backtests/<int:run_id>/progress/                      account
+POST   /backtests/<int:run_id>/cancel/                        trader approver admin super
+POST   /backtests/<int:run_id>/again/                         trader approver admin super
+GET    /backtests/<int:run_id>/episodes.csv                   account
 GET    /rules/                                                account
 GET    /rules/<str:code>/                                     account
 POST   /rules/<str:code>/enable/                              admin super
@@ -131,6 +139,8 @@ GET    /api/v1/alerts                                         trader approver ad
 POST   /api/v1/alerts/test                                    trader approver admin super
 GET    /api/v1/audit                                          trader approver admin super
 GET    /api/v1/kpi/daily                                      account
+GET    /api/v1/backtests                                      account
+GET    /api/v1/backtests/<int:run_id>                         account
 GET    /api/v1/tokens                                         account
 POST   /api/v1/tokens                                         account
 DELETE /api/v1/tokens/<str:prefix>                            account

@@ -310,6 +310,15 @@ def _named(name: str, folder: Path) -> Path:
     return found
 
 
+def names_of(run: BacktestRun) -> dict[str, tuple[str, str]]:
+    """Return rule and set by the code that the engine knew them by; empty for old rules."""
+    try:
+        variants = read_asked(run.asked).variants()
+    except BadGrid:
+        return {}
+    return {each.rule.code: (each.code, each.label) for each in variants}
+
+
 def trials(asked: Asked, *, without: int | None = None) -> dict[str, list[float]]:
     """Return the Sharpe ratios of all that was ever tried with these rules, by rule."""
     codes = [definition.code for definition in asked.definitions]

@@ -67,13 +67,18 @@ def hit_rows(
 
 def write_csv(file: IO[str], rows: Iterable[Mapping[str, Any]]) -> int:
     """Write episodes; return how many."""
-    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
     count = 0
     for row in rows:
-        writer.writerow({name: _safe(row.get(name, "")) for name in COLUMNS})
+        writer.writerow(cells(row))
         count += 1
     return count
+
+
+def cells(row: Mapping[str, Any]) -> list[object]:
+    """Return an episode as the cells of its line."""
+    return [_safe(row.get(name, "")) for name in COLUMNS]
 
 
 def _safe(value: object) -> object:

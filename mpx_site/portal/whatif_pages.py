@@ -92,7 +92,7 @@ def form_page(
     refusal: str = "",
 ) -> FormPage:
     """`sent` is what was sent before; else the current version's text stands there to edit."""
-    hours = tuple(_hours(each, at) for each in HOURS)
+    hours = kept_hours(at)
     recordings = tuple(_recordings())
     first = next((str(each.hours) for each in hours if each.kept), "")
     fallback = f"recording:{recordings[0].name}" if recordings else ""
@@ -111,6 +111,11 @@ def form_page(
     )
 
 
+def kept_hours(at: datetime) -> tuple[Hours, ...]:
+    """Return the windows that may be asked for, with what is kept of each."""
+    return tuple(_hours(each, at) for each in HOURS)
+
+
 def _hours(hours: int, at: datetime) -> Hours:
     since = unix_ns(at - timedelta(hours=hours))
     found = coverage(settings.MPX_KEEP_DIR, since=since)
@@ -119,10 +124,10 @@ def _hours(hours: int, at: datetime) -> Hours:
 
 def _recordings() -> Iterator[RecordingChoice]:
     for path in whatif_runs.recordings(settings.MPX_RECORDINGS)[:MOST_RECORDINGS]:
-        yield RecordingChoice(path.name, _megabytes(path), moment(path.stat().st_mtime_ns))
+        yield RecordingChoice(path.name, megabytes(path), moment(path.stat().st_mtime_ns))
 
 
-def _megabytes(path: Path) -> Decimal:
+def megabytes(path: Path) -> Decimal:
     return (Decimal(path.stat().st_size) / MB).quantize(Decimal("0.1"))
 
 
@@ -366,6 +371,11 @@ def _bars(bins: dict[str, Any], words: Callable[[Decimal], str]) -> tuple[BarRow
         )
         for n in range(used[0], used[-1] + 1)
     )
+
+
+def bin_labels(edges: Sequence[str], *, seconds: bool) -> list[str]:
+    """Name the bins between edges (text), as spans of time or as plain numbers."""
+    return _labels(list(map(Decimal, edges)), _span if seconds else _plain)
 
 
 def _labels(edges: Sequence[Decimal], words: Callable[[Decimal], str]) -> list[str]:

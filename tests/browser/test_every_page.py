@@ -41,6 +41,8 @@ PAGES = {
     "opportunities": "/opportunities/",
     "kpis": "/kpi/",
     "scoreboard": "/scoreboard/",
+    "backtests": "/backtests/",
+    "backtests-compare": "/backtests/compare/",
     "ml": "/models/",
     "rules": "/rules/",
     "rule": "/rules/DUTCH_BOOK_DETECT/",
@@ -62,6 +64,7 @@ ELSEWHERE = {
     "settings-looks", "settings-sessions-end", "settings-token-make", "settings-token-revoke",
     "settings-telegram-code", "settings-telegram-unlink",
     "view-save", "view-delete", "rule-enable", "rule-disable", "rule-back", "rule-what-if-run",
+    "backtest", "backtest-progress", "backtest-cancel", "backtest-again", "backtest-csv",
     "rule-what-if-progress", "rule-what-if-cancel", "group-decide", "relation-decide",
 }  # fmt: skip
 MORE = {
