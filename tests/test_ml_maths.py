@@ -216,7 +216,7 @@ def test_what_can_be_learnt_is_learnt_and_passes():
 def test_more_edge_never_makes_a_fill_less_likely():
     trees, _, _ = taught()
     vector = list(samples(1)[0].vector)
-    vectors = [tuple([*vector[:EDGE], edge, *vector[EDGE + 1 :]]) for edge in range(0, 500, 5)]
+    vectors = [(*vector[:EDGE], edge, *vector[EDGE + 1 :]) for edge in range(0, 500, 5)]
 
     scores = trees.scores(vectors)
     assert scores == sorted(scores)
@@ -238,7 +238,7 @@ def test_gates_ask_for_enough_of_each_outcome():
     few.sort(key=lambda each: each.at)
     _, _, report = train(few, labels=Labels(), censored={})
 
-    assert [gate.ok for gate in gates(report)][0] is False
+    assert not gates(report)[0].ok
     assert "only 30 episodes" in why_not(report)
 
 
