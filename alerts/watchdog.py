@@ -17,6 +17,7 @@ from django.utils.dateparse import parse_datetime
 
 from alerts import journal
 from alerts.models import Heartbeat, Trouble
+from alerts.shared_beats import missed_parts, part_names
 
 WATCHDOG: Final = "watchdog"
 # At least twice as long as a part may take between two beats, so that one late beat is no trouble.
@@ -31,6 +32,7 @@ LIMITS = {
 }
 # What cannot beat without the other: its silence is told once, by what causes it.
 STANDS_ON = {"desk": "stream", "pulse": "stream", "worker": "broker"}
+SHARED = ("stream", "desk")  # by the shards of MPX_STREAM_SHARDS
 NEED_REDIS = ("beat", "broker")  # in one process there are neither
 BOT: Final = "telegram_bot"  # on a desk that has one
 # So long without a watch, and silence counts anew: the desk was off, or the database away.
@@ -42,6 +44,17 @@ def watched() -> tuple[str, ...]:
     """Return the parts that may be missed on a desk of this kind."""
     absent = {*(() if settings.REDIS_URL else NEED_REDIS), *(() if bot_is_set_up() else (BOT,))}
     return tuple(name for name in LIMITS if name not in absent)
+
+
+def shards_watched() -> dict[str, timedelta]:
+    """Return the limits of the shards of what is shared; none on a desk without shards.
+
+    Their silence is that of the whole (`alerts.shared_beats`), which is told once.
+    """
+    shards = settings.MPX_STREAM_SHARDS
+    if shards == 1:
+        return {}
+    return {part: LIMITS[name] for name in SHARED for part in part_names(name, shards)}
 
 
 def bot_is_set_up() -> bool:
@@ -72,7 +85,8 @@ def watch(*, at: datetime) -> list[Trouble]:
 
 def silent_now(ages: Mapping[str, timedelta]) -> tuple[str, ...]:
     """Return the watched parts that are silent, by the age of what beat at least once."""
-    return tuple(name for name in watched() if name in ages and ages[name] > LIMITS[name])
+    limits = {name: LIMITS[name] for name in watched()} | shards_watched()
+    return tuple(name for name in limits if name in ages and ages[name] > limits[name])
 
 
 def _watching_since(at: datetime) -> datetime:
@@ -127,6 +141,10 @@ def tell(kind: str, trouble: Trouble, at: datetime) -> None:
         "since": trouble.since.isoformat(timespec="seconds"),
         "seconds": round((end - trouble.since).total_seconds()),
     }
+    if trouble.component in SHARED and trouble.ended_at is None:
+        limit, shards = LIMITS[trouble.component], settings.MPX_STREAM_SHARDS
+        missed = missed_parts(trouble.component, shards, at=at, within=limit)
+        told |= {"shards": ", ".join(missed)} if missed else {}
     subject = f"component:{trouble.component}"
     journal.record(kind=kind, subject=subject, data=told, at=at)
     journal.alert(key=f"{subject}:{trouble.pk}:{kind}", kind=kind, payload=told, at=at)

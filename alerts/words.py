@@ -40,6 +40,7 @@ ENDS = ("signal.unconfirmed", "signal.closed")
 FACTS = (
     "text",
     "component",
+    "shards",
     "since",
     "seconds",
     "reason",

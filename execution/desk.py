@@ -16,20 +16,24 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections, transaction
 
-from alerts import journal
+from alerts.shared_beats import beat_part
 from execution import fills
 from execution.matching import Side, Take, price_units, size_units
 from execution.models import LiveBook, OrderIntent
 from execution.paper import BookNow, PaperBroker, PaperTerms
+from execution.tickets import Ticket
 from markets.books import Books
+from markets.lease import LeaseLost
 from markets.models import Market
 from risk import limits
 from risk.locking import DeskBusy
 from signals.episodes import SignalChange
 from signals.models import Signal
+from signals.share import Share
 
 log = structlog.stdlib.get_logger(__name__)
 
+DESK = "desk"  # its heartbeat
 PASS_SECONDS = 0.1
 SHOW_EVERY = timedelta(seconds=0.5)
 REMEMBERED = timedelta(hours=1)  # fills whose footprints a new process still respects
@@ -51,12 +55,21 @@ class Desk:
     """One paper broker with its way to the database."""
 
     def __init__(
-        self, books: Books, *, terms: PaperTerms | None = None, started: int | None = None
+        self,
+        books: Books,
+        *,
+        terms: PaperTerms | None = None,
+        started: int | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`started` (unix ns) is when this process began; now unless given."""
+        """`started` (unix ns) is when this process began; now unless given.
+
+        `share` is the shard whose orders it fills; None: all.
+        """
         began = time.time_ns() if started is None else started
         self.broker = PaperBroker(books, terms=terms, started=began)
         self.stored = 0
+        self.share = share
         self._own_terms = terms
         self._shown_at: datetime | None = None
         self._wanted: tuple[str, ...] = ()  # condition ids
@@ -103,7 +116,7 @@ class Desk:
         fills.reconcile_due(at=at)
         if self._own_terms is None:
             self.broker.terms = paper_terms()
-        self.broker.accept(fills.tickets(at=at))
+        self.broker.accept(self._tickets(at))
         if self._shown_at is None or at - self._shown_at >= SHOW_EVERY:
             self._shown_at = at
             self._wanted = wanted_conditions()
@@ -112,12 +125,20 @@ class Desk:
             self._write_books()
         return stored
 
+    def _tickets(self, at: datetime) -> tuple[Ticket, ...]:
+        """Return the orders that wait, of a shard only those on its events."""
+        found = fills.tickets(at=at)
+        if not found or self.share is None or self.share.alone:
+            return found
+        events = fills.events_of(ticket.key[0] for ticket in found)
+        return tuple(each for each in found if self.share.owns_order(events[each.key[0]]))
+
     def _store_answers(self) -> int:
         stored = 0
         reports = self.broker.reports
         while reports:
             report = reports[0]  # stays until it is stored: a busy database loses nothing
-            stored += fills.store(report)
+            stored += fills.store(report, proof=self.share.confirm if self.share else None)
             reports.popleft()
             self.broker.forget(report.ticket.key)
         self.stored += stored
@@ -219,6 +240,9 @@ class DeskThread(threading.Thread):
                 self._remembered = True
             self.desk.work(at=at)
             self._beat(at)
+        except LeaseLost:
+            log.error("desk.not_ours")  # whoever has the shard now fills its orders
+            self._halt.set()
         except (DatabaseError, DeskBusy) as error:
             log.warning("desk.retry", error=str(error))
 
@@ -227,7 +251,10 @@ class DeskThread(threading.Thread):
             self._beat_at = at
             with transaction.atomic():
                 working = self.desk.broker.working
-                journal.beat("desk", at=at, progress=self.desk.stored, working=working)
+                share = self.desk.share
+                number, shards = (share.number, share.shards) if share else (0, 1)
+                stored = self.desk.stored
+                beat_part(DESK, number, shards, at=at, progress=stored, working=working)
 
     def finish(self, *, timeout: float = FINISH_SECONDS) -> bool:
         """End after the pass under way; False if that took too long.

@@ -7,7 +7,7 @@ after a crash: a leg that was answered is not answered twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -131,6 +131,17 @@ def _terms(market: Market) -> MarketTerms:
     return terms_of(market, {outcome.index: outcome for outcome in market.outcomes.all()})
 
 
+def events_of(intent_ids: Iterable[int]) -> dict[int, list[str]]:
+    """Return the events of orders' legs; a market without one counts by its own id."""
+    legs = IntentLeg.objects.filter(intent__in=set(intent_ids)).order_by("intent_id", "number")
+    found: dict[int, list[str]] = {}
+    for intent_id, market_id, event_id in legs.values_list(
+        "intent_id", "market_id", "market__event_id"
+    ):
+        found.setdefault(intent_id, []).append(event_id or market_id)
+    return found
+
+
 def recent_takes(*, since: datetime) -> Iterable[tuple[Fill, list[list[str]]]]:
     """Return fills since a time with the levels they took, oldest first."""
     return ((fill, fill.takes) for fill in Fill.objects.filter(at__gte=since).order_by("id"))
@@ -139,11 +150,20 @@ def recent_takes(*, since: datetime) -> Iterable[tuple[Fill, list[list[str]]]]:
 # --- answers -------------------------------------------------------------------------
 
 
-def store(report: Report) -> bool:
-    """Write what the venue answered; False if that leg had its answer already."""
+def store(report: Report, *, proof: Callable[[], None] | None = None) -> bool:
+    """Write what the venue answered; False if that leg had its answer already.
+
+    `proof` is called in the transaction and raises if this process may not answer any more.
+    """
     crash_point("broker_before_write")
     act = _bought if report.ticket.key[2] == BUY else _sold
-    done = in_turn(partial(act, report=report))
+
+    def answer(policy: Policy) -> bool:
+        if proof:
+            proof()
+        return act(policy, report=report)
+
+    done = in_turn(answer)
     crash_point("fill_after_commit" if report.ticket.key[2] == BUY else "unwind_after_commit")
     return done
 

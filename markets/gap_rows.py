@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Final
 
 from django.db import transaction
 
@@ -11,10 +13,11 @@ from markets.gaps import Break, HealedGap
 from markets.models import Gap
 
 REASON_LENGTH = 120
+STREAM: Final = "stream"  # of a desk whose stream is in one piece
 
 
-def opened(breaks: Iterable[Break]) -> None:
-    """Store breaks as open gaps. Storing one twice leaves one row."""
+def opened(breaks: Iterable[Break], *, stream: str = STREAM) -> None:
+    """Store breaks of a stream as open gaps. Storing one twice leaves one row."""
     Gap.objects.bulk_create(
         [
             Gap(
@@ -23,6 +26,7 @@ def opened(breaks: Iterable[Break]) -> None:
                 reason=_text(each.reason),
                 books=len(each.books),
                 opened_at=moment(each.at),
+                stream=stream,
             )
             for each in breaks
         ],
@@ -31,11 +35,14 @@ def opened(breaks: Iterable[Break]) -> None:
 
 
 @transaction.atomic
-def healed(gaps: Iterable[HealedGap]) -> None:
-    """Close the rows of gaps that healed."""
+def healed(gaps: Iterable[HealedGap], *, stream: str = STREAM) -> None:
+    """Close the rows of a stream's gaps that healed."""
     for gap in gaps:
         Gap.objects.filter(
-            kind=gap.kind.upper(), subject=gap.subject, opened_at=moment(gap.opened_at)
+            kind=gap.kind.upper(),
+            subject=gap.subject,
+            opened_at=moment(gap.opened_at),
+            stream=stream,
         ).update(
             ending=Gap.Ending.HEALED,
             healed_at=moment(gap.healed_at),
@@ -43,9 +50,27 @@ def healed(gaps: Iterable[HealedGap]) -> None:
         )
 
 
-def close_lost() -> int:
-    """Close what a process that ended left open; return how many."""
-    return Gap.objects.open().update(ending=Gap.Ending.PROCESS_ENDED)
+def close_lost(*, but_of: Collection[str] = ()) -> int:
+    """Close what a process that ended left open, not what other streams have; return how many."""
+    lost = Gap.objects.open().exclude(stream__in=but_of)
+    return lost.update(ending=Gap.Ending.PROCESS_ENDED)
+
+
+def taken_over(stream: str, *, since: datetime, at: datetime, books: int) -> None:
+    """Note the time in which nobody had a shard: from its last sign of life to its next."""
+    Gap.objects.get_or_create(
+        kind=Gap.Kind.CONNECTION,
+        subject=stream,
+        opened_at=since,
+        defaults={
+            "stream": stream,
+            "reason": "its process was lost, another took over",
+            "books": books,
+            "ending": Gap.Ending.HEALED,
+            "healed_at": at,
+            "healing_seconds": max((at - since).total_seconds(), 0.0),
+        },
+    )
 
 
 def _text(reason: str) -> str:

@@ -457,6 +457,7 @@ class Gap(models.Model):
 
     kind = models.CharField(max_length=10, choices=Kind.choices)
     subject = models.CharField(max_length=80, help_text="Connection number or market id.")
+    stream = models.CharField(max_length=12, default="stream", help_text="Whose books they are.")
     reason = models.CharField(max_length=120, blank=True)
     books = models.PositiveIntegerField(help_text="Markets whose book was not known.")
     opened_at = models.DateTimeField()

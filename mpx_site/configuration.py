@@ -68,6 +68,14 @@ def number(key: str, *, default: int, low: int = 1, high: int = 10**9) -> int:
     return int(raw)
 
 
+def stream_shards(database: dict[str, Any]) -> int:
+    """Return MPX_STREAM_SHARDS; more than one share a server, for a file has one writer."""
+    shards = number("MPX_STREAM_SHARDS", default=1, high=64)
+    if shards > 1 and database["ENGINE"].endswith("sqlite3"):
+        raise ImproperlyConfigured("MPX_STREAM_SHARDS above 1 needs PostgreSQL; set DATABASE_URL")
+    return shards
+
+
 def money(key: str, *, default: str) -> Decimal:
     raw = text(key, default)
     try:

@@ -15,6 +15,7 @@ from markets.books import Books
 from mpx_site.desk_watch import LiveWatch
 from signals.episodes import SignalChange
 from signals.live import Observer
+from signals.share import Share
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,8 +30,8 @@ class DeskFailed(Exception):
 class LiveDesk:
     """The paper venue on the stream's books, and its thread to the database."""
 
-    def __init__(self, books: Books) -> None:
-        self.desk = Desk(books)
+    def __init__(self, books: Books, share: Share | None) -> None:
+        self.desk = Desk(books, share=share)
         self._thread = DeskThread(self.desk)
         self._thread.start()
 
@@ -83,6 +84,6 @@ class LiveVoice:
         self._thread.join(VOICE_ENDS)
 
 
-def observers(books: Books) -> Sequence[Observer]:
-    """Return what goes on beside the live books, started."""
-    return (LiveDesk(books), LiveVoice(), LiveWatch())
+def observers(books: Books, *, share: Share | None = None) -> Sequence[Observer]:
+    """Return what goes on beside the live books of a share, started."""
+    return (LiveDesk(books, share), LiveVoice(), LiveWatch())

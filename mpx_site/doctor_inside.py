@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from alerts import journal
 from alerts.models import AuditEntry, Heartbeat
+from alerts.shared_beats import missed_parts
 from alerts.voices import lacking
 from execution.invariants import invariants
 from markets import watch
@@ -247,6 +248,8 @@ def stream() -> Seen:
         return warn("never ran here", START)
     if beat.age(at) > DEAD_AFTER:
         told = f"last sign of life {span(beat.age(at))} ago"
+        if missed := missed_parts("stream", settings.MPX_STREAM_SHARDS, at=at, within=DEAD_AFTER):
+            told += f" ({', '.join(missed)})"
         alone = [each.component for each in Heartbeat.objects.order_by("component")
                  if each.age(at) <= DEAD_AFTER]  # fmt: skip
         if alone:  # the desk is up, and this part of it is not

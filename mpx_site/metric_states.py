@@ -49,7 +49,7 @@ def parts(at: datetime) -> Iterator[Metric]:
         "mpx_component_silent", "1 while a watched part is missed.", labels=("component",)
     )
     silent = watchdog.silent_now(ages)
-    for name in watchdog.watched():
+    for name in (*watchdog.watched(), *watchdog.shards_watched()):
         if name in beats:
             missed.add_metric([name], int(name in silent))
     yield missed

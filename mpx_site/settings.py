@@ -266,6 +266,8 @@ if REDIS_URL:
 
 TICKS_KEPT_DAYS = conf.number("TICKS_KEPT_DAYS", default=7)
 WATCH_TOKENS = conf.number("WATCH_TOKENS", default=2_000, low=2)  # that the stream follows
+# Into how many shards `stream` processes cut the venue; the same for all processes of a desk.
+MPX_STREAM_SHARDS = conf.stream_shards(DATABASES["default"])
 
 # The stream keeps what it receives, for what-ifs over the last hours; 0 hours: it keeps nothing.
 MPX_KEEP_DIR = Path(conf.text("MPX_KEEP_DIR", str(MPX_HOME / "kept")))

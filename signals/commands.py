@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from markets.recording import PART_BYTES, NotARecording
 from signals.running import LiveThread
+from signals.sharing import Sharing
 
 USAGE, UNREACHABLE, DATA_MISSING = 2, 3, 4
 MB = 1024 * 1024
@@ -43,7 +44,7 @@ def exit_code(error: BaseException | None) -> int:
     return DATA_MISSING if isinstance(error, NotARecording | FileNotFoundError) else UNREACHABLE
 
 
-def run_until_stopped(thread: LiveThread, *, seconds: float | None) -> None:
+def run_until_stopped(thread: LiveThread | Sharing, *, seconds: float | None) -> None:
     """Run a live thread until it ends, the time is over or a signal asks for the end."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: thread.stop())

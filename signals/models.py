@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce, TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
-from signals import outcome_models as outcome_models
 from signals import demo_models as demo_models
+from signals import outcome_models as outcome_models
 from signals import whatif_models as whatif_models
 
 if TYPE_CHECKING:
@@ -142,6 +142,9 @@ class Signal(models.Model):
         help_text="Profit weighed by that chance, less what unwinding costs; null without ML.",
     )
     ml_note = models.CharField(max_length=200, blank=True, help_text="Why there is no chance.")
+    stream = models.CharField(
+        max_length=12, blank=True, default="", help_text="Which stream tells it; empty: the poll."
+    )
 
     objects = SignalQuerySet.as_manager()
 

@@ -31,6 +31,7 @@ from django.utils import timezone
 
 from alerts import journal
 from alerts.models import Heartbeat
+from alerts.shared_beats import part_names
 from markets import catalogue, ticks, watch
 from markets.book import Book
 from markets.books import Books
@@ -41,6 +42,7 @@ from markets.polymarket.clob import BATCH, Clob
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import Patience, VenueError, VenueHttp
 from markets.problems import Problems
+from markets.shard_rows import placement_now
 from markets.ticks import Top
 from markets.watch import WatchedEvent, WatchedMarket
 from rules.engine import ActiveRule, Sighting
@@ -78,7 +80,8 @@ def poll() -> str:
     """
     begun = time.monotonic()
     mode, before = mode_at(timezone.now()), _last_beat()
-    shards = () if mode == "wait" else shards_of(watched_now())
+    events = watched_now() if mode == "verify" else unheard(watched_now(), at=timezone.now())
+    shards = () if mode == "wait" else shards_of(events)
     told, number = Told(mode, shards=len(shards)), before.get("next", 0)
     for turn in range(len(shards)):
         told.shard = (number + turn) % len(shards)
@@ -106,6 +109,16 @@ def mode_at(at: datetime) -> Mode:
 def watched_now() -> tuple[WatchedEvent, ...]:
     """Return the watch list, as of the last half minute: the ranking reads the whole catalogue."""
     return _watched(int(time.monotonic() / WATCH_SECONDS), settings.WATCH_TOKENS)
+
+
+def unheard(events: Sequence[WatchedEvent], *, at: datetime) -> Sequence[WatchedEvent]:
+    """Leave out what a living shard of the stream follows."""
+    shards = settings.MPX_STREAM_SHARDS
+    if shards == 1:
+        return events
+    names, placement = part_names(STREAM, shards), placement_now(shards)
+    living = {n for n, name in enumerate(names) if is_alive(name, at=at, within=DEAD_AFTER)}
+    return [event for event in events if placement.shard(event.event_id) not in living]
 
 
 @lru_cache(maxsize=1)
@@ -137,10 +150,13 @@ def lost_signals(at: datetime) -> SignalQuerySet:
     A stream that starts closes what it finds open, and the poll takes over what
     a dead stream left; what remains are those that neither can know of.
     """
+    shards = part_names(STREAM, settings.MPX_STREAM_SHARDS)
+    living = [name for name in shards if is_alive(name, at=at, within=LOST_AFTER)]
     still = Signal.objects.open()
     quiet = still.filter(changed_at__lt=at - LOST_AFTER)
-    if is_alive(STREAM, at=at, within=LOST_AFTER):
+    if len(living) == len(shards):
         return quiet.filter(**{f"payload__facts__{SEEN_BY_POLL[0]}": SEEN_BY_POLL[1]})
+    still, quiet = (rows.exclude(stream__in=living) for rows in (still, quiet))
     if is_alive(POLL, at=at, within=LOST_AFTER) and _last_beat().get("mode") != "verify":
         watched = [event.event_id for event in watched_now()]
         return quiet.exclude(event__in=watched)

@@ -12,8 +12,15 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 
+from alerts.models import Heartbeat
 from markets import gap_rows, watch
 from markets.books import Books
 from markets.ingest import Followed
@@ -25,6 +32,8 @@ from signals import demo, store
 from signals.house import House
 from signals.kept import Keeping
 from signals.live import FINISH_SECONDS, Live, Observer
+from signals.share import STREAM, Share
+from signals.sieve import Sieve
 from signals.sources import Clock, Paced, Simulated, Source, Venue, recorded
 from signals.writer import Writer
 
@@ -42,23 +51,24 @@ def check_source(name: str) -> None:
         raise ImproperlyConfigured(f"DATA_SOURCE={name!r} must be mock, real or replay:FILE")
 
 
-def source_of(name: str, *, clock: Clock, books: Books) -> Source:
-    """Open `mock`, `real` or `replay:FILE`."""
+def source_of(name: str, *, clock: Clock, books: Books, share: Share | None = None) -> Source:
+    """Open `mock`, `real` or `replay:FILE`; of a shard only what is in it."""
+    part = None if share is None or share.alone else share
     if name == "mock":
         world = World(
             seed=settings.SIMULATOR_SEED, events=settings.SIMULATOR_EVENTS, start=clock.now()
         )
-        return Simulated(world, clock, demo.next_burst)
+        return Simulated(world, clock, demo.next_burst, part)
     if name.startswith("replay:"):
-        path = Path(name.removeprefix("replay:"))
-        return Paced(recorded(path, problems=books.problems), clock)
+        frames = recorded(Path(name.removeprefix("replay:")), problems=books.problems)
+        return Paced(map(Sieve(part), frames) if part else frames, clock)
     return Venue(
         gamma_url=settings.POLYMARKET_GAMMA_URL,
         clob_url=settings.POLYMARKET_CLOB_URL,
         ws_url=settings.POLYMARKET_WS_URL,
         clock=clock,
         books=books,
-        watched=_watched,
+        watched=_PartWatched(part) if part else _watched,
     )
 
 
@@ -71,6 +81,18 @@ async def _watched(now: Sequence[Followed]) -> Sequence[Followed]:
         return now
 
 
+class _PartWatched:
+    """Reads a shard's part of the watch list, which is one for all shards."""
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._whole: Sequence[Followed] = ()  # as read last: what has its place keeps it
+
+    async def __call__(self, now: Sequence[Followed]) -> Sequence[Followed]:
+        self._whole = await _watched(self._whole or now)
+        return tuple(each for each in self._whole if self._share.owns(each.event_id))
+
+
 def _read_watched(following: set[str]) -> tuple[Followed, ...]:
     close_old_connections()
     return tuple(
@@ -79,17 +101,30 @@ def _read_watched(following: set[str]) -> tuple[Followed, ...]:
     )
 
 
-def _keeping() -> Keeping | None:
+def _keeping(share: Share | None) -> Keeping | None:
     """Return where the last hours are kept; None where they are not to be."""
     hours = settings.MPX_KEEP_HOURS
-    return Keeping(settings.MPX_KEEP_DIR, hours, settings.MPX_KEEP_MB) if hours else None
+    if not hours:
+        return None
+    if share is None:
+        return Keeping(settings.MPX_KEEP_DIR, hours, settings.MPX_KEEP_MB)
+    folder = share.folder(settings.MPX_KEEP_DIR)
+    return Keeping(folder, hours, max(settings.MPX_KEEP_MB // share.shards, 1))
+
+
+def _note_takeover(share: Share, *, at: datetime) -> None:
+    last = Heartbeat.objects.filter(pk=share.name).first()
+    if last is not None:
+        books = sum(last.detail.get("books", {}).values())
+        gap_rows.taken_over(share.name, since=last.at, at=at, books=books)
 
 
 class LiveThread(threading.Thread):
     """The live path in a thread of its own, with its writer.
 
     `failed` is the exception that ended it, if one did. `observe` is given the books and
-    returns what works beside the pipeline on them.
+    returns what works beside the pipeline on them. `share` is the shard that it holds;
+    None: it has everything, and nobody else may run on the same database.
     """
 
     def __init__(
@@ -100,8 +135,9 @@ class LiveThread(threading.Thread):
         part_bytes: int = PART_BYTES,
         store: bool = True,
         observe: Callable[[Books], Sequence[Observer]] | None = None,
+        share: Share | None = None,
     ) -> None:
-        super().__init__(name="stream", daemon=True)
+        super().__init__(name=share.name if share else STREAM, daemon=True)
         self.source = source
         self.recording = recording
         self.part_bytes = part_bytes
@@ -109,7 +145,8 @@ class LiveThread(threading.Thread):
         self.live: Live | None = None
         self._observe = observe
         self._house = House()
-        self._writer = Writer() if store else None
+        self._share = share
+        self._writer = Writer(share=share) if store else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
@@ -138,24 +175,37 @@ class LiveThread(threading.Thread):
             part_bytes=self.part_bytes,
             confirm_terms=self.source == "real",
             house=self._house if self._writer else None,
-            keeping=_keeping() if self._writer else None,
+            keeping=_keeping(self._share) if self._writer else None,
             pulse_seconds=settings.MPX_PULSE_SECONDS,
             observe=self._observe,
             labels=Labels(latency_ms=settings.PAPER_LATENCY_MS) if self._writer else None,
         )
-        source = source_of(self.source, clock=clock, books=self.live.pipeline.books)
+        books = self.live.pipeline.books
+        source = source_of(self.source, clock=clock, books=books, share=self._share)
         self._ready.set()
         await self.live.run(source, stop=self._stopping)
 
     def _prepare(self) -> tuple[ActiveRule, ...]:
         try:
             if self._writer:
-                store.close_lost(at=datetime.now(UTC))
-                gap_rows.close_lost()
+                self._begin_anew(at=datetime.now(UTC))
                 self._writer.start()
             return self._house.rules()
         finally:
             connections.close_all()  # this thread is not ours and needs none again
+
+    def _begin_anew(self, *, at: datetime) -> None:
+        """Close what whoever ran before left open."""
+        if self._share is None:
+            store.close_lost(at=at)
+            gap_rows.close_lost()
+            return
+        with transaction.atomic():
+            self._share.confirm()
+            store.close_lost(at=at, among=self._share.left_open())
+            gap_rows.close_lost(but_of=self._share.others)
+            if self._share.claim.was_lost and not self._share.alone:
+                _note_takeover(self._share, at=at)
 
     def stop(self) -> None:
         """Ask the thread to end; it stores what it has first. Join it to wait."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from markets.books import Books
-from markets.frames import Frame
+from markets.frames import LEFT, Frame
 from markets.ingest import Followed, Ingest, Pace
 from markets.polymarket.clob import Clob
 from markets.polymarket.gamma import Gamma
@@ -23,6 +23,8 @@ from markets.recording import Recording
 from markets.simulator import World
 from markets.simulator import frames as world_frames
 from rules.house import is_ours
+from signals.share import Share
+from signals.sieve import Sieve
 
 BURST_SECONDS = 1.0  # how often it is asked for bursts
 BREATH = 50  # frames without a pause after which other tasks get a turn
@@ -99,27 +101,58 @@ class Paced:
         return {}
 
 
+class Moves:
+    """Sees which events of a simulated venue have come to a shard, or left it."""
+
+    def __init__(self, share: Share, world: World) -> None:
+        self._share = share
+        self._world = world
+        self._version = share.version
+        self._ours = self._owned()
+
+    def left(self) -> list[tuple[int, list[str]]]:
+        """Show what has come; return connection and tokens of each event that left."""
+        if self._share.version == self._version:
+            return []
+        self._version = self._share.version
+        before, self._ours = self._ours, self._owned()
+        self._world.show(sorted(self._ours - before))
+        gone = sorted(before - self._ours)
+        return [place for event_id in gone if (place := self._world.place_of(event_id))]
+
+    def _owned(self) -> set[str]:
+        return {each for each in self._world.stage.events if self._share.owns(each)}
+
+
 @dataclass(slots=True)
 class Simulated:
     """A simulated venue in which bursts are put on while it runs (see `signals.demo`).
 
-    `asked` is called every second, in a thread.
+    `asked` is called every second, in a thread. `share` is the shard whose events are heard;
+    None: all are.
     """
 
     world: World
     clock: Clock
     asked: Callable[[], Burst | None]
+    share: Share | None = None
 
     async def run(self, take: Take) -> None:
-        listening = asyncio.create_task(self._listen())
+        listening = asyncio.create_task(self._listen(take))
+        frames = world_frames(self.world)
+        if self.share:
+            frames = map(Sieve(self.share), frames)
         try:
-            await Paced(world_frames(self.world), self.clock).run(take)
+            await Paced(frames, self.clock).run(take)
         finally:
             listening.cancel()
 
-    async def _listen(self) -> None:
+    async def _listen(self, take: Take) -> None:
+        moves = Moves(self.share, self.world) if self.share else None
         while True:
             await asyncio.sleep(BURST_SECONDS)
+            for conn, tokens in moves.left() if moves else ():
+                take(Frame(self.clock.now(), "ws", ",".join(tokens).encode(), conn, LEFT))
             burst = await asyncio.to_thread(self.asked)
             if burst is not None:
                 await asyncio.to_thread(burst.done, self.world.burst(burst.plants))

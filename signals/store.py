@@ -30,18 +30,24 @@ EARLY_OR_P1 = (threads.OBSERVED, threads.P1)
 
 
 @transaction.atomic
-def save(changes: Iterable[SignalChange], said: Mapping[str, Said] | None = None) -> None:
+def save(
+    changes: Iterable[SignalChange],
+    said: Mapping[str, Said] | None = None,
+    *,
+    stream: str = "",
+) -> None:
     """Store changes in their order. Storing a change twice leaves one signal, told once.
 
-    `said` is what models say, by the signals' keys; None where none was asked.
+    `said` is what models say, by the signals' keys; None where none was asked. `stream` is
+    the name of the one that tells them; empty for the poll.
     """
     for change in changes:
         with trace.tracing(change.key):
-            _save(change, (said or {}).get(change.key))
+            _save(change, (said or {}).get(change.key), stream)
 
 
-def _save(change: SignalChange, said: Said | None) -> None:
-    signal = _row(change, said)
+def _save(change: SignalChange, said: Said | None, stream: str) -> None:
+    signal = _row(change, said, stream)
     if signal is None:
         return
     at = moment(change.at)
@@ -80,10 +86,10 @@ def close_lost(*, at: datetime, among: SignalQuerySet | None = None) -> int:
     return closed
 
 
-def _row(change: SignalChange, said: Said | None) -> Signal | None:
+def _row(change: SignalChange, said: Said | None, stream: str) -> Signal | None:
     """Insert or move the signal's row; None if it has already come this far."""
     if change.change == "opened":
-        return _opened(change, said)
+        return _opened(change, said, stream)
     behind = Signal.objects.open().filter(key=change.key)
     if change.change == "updated":
         seen = {"observations__lt": change.observations, "changed_at__lt": moment(change.at)}
@@ -105,7 +111,7 @@ def _row(change: SignalChange, said: Said | None) -> Signal | None:
     return signal
 
 
-def _opened(change: SignalChange, said: Said | None) -> Signal | None:
+def _opened(change: SignalChange, said: Said | None, stream: str) -> Signal | None:
     version = RuleVersion.objects.select_related("rule").get(
         rule__code=change.rule.code, sha256=change.rule.sha256
     )
@@ -119,6 +125,7 @@ def _opened(change: SignalChange, said: Said | None) -> Signal | None:
             "market_ids": list(change.finding.market_ids),
             "kind": change.finding.kind,
             "opened_at": moment(change.opened_at),
+            "stream": stream,
             **_facts(change),
             **_weight(change, said, None),
         },

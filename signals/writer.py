@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -19,10 +20,11 @@ from django.db import (
     transaction,
 )
 
-from alerts import journal
+from alerts import shared_beats
 from markets import catalogue, gap_rows, ticks
 from markets.frames import moment
 from markets.gaps import Break, HealedGap
+from markets.lease import LeaseLost
 from markets.listing import EventTerms
 from markets.problems import SAMPLE_BYTES, Problem
 from markets.relation_changes import note_texts
@@ -34,12 +36,14 @@ from signals.episodes import SignalChange
 from signals.pulse import Beat
 from signals.samples import Told
 from signals.scoring import Scoring
+from signals.share import STREAM, Share
 
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
+CUT_OFF = "25P03"  # by PostgreSQL, because the process stood still in a transaction
 MAX_WAITING = 10_000  # batches; beyond it the oldest tops are dropped, never signals
 
 
@@ -84,12 +88,13 @@ class Writer(threading.Thread):
 
     `refused` counts what the database will never take: it is left out alone,
     logged and put into the quarantine. `lost` counts what was still waiting
-    when `finish` ran out of time.
+    when `finish` ran out of time, or the share was lost: then nothing more is stored.
     """
 
-    def __init__(self, *, component: str = "stream") -> None:
+    def __init__(self, *, share: Share | None = None) -> None:
         super().__init__(name="writer", daemon=True)
-        self.component = component
+        self._share = share
+        self._stream = share.name if share else STREAM
         self.dropped_tops = 0
         self.refused = 0
         self.lost = 0
@@ -129,14 +134,15 @@ class Writer(threading.Thread):
         self._store(batch.events, lambda events: catalogue.store(events, seen_at=at))
         self._store(self._texts.news_in(batch.pages), lambda texts: note_texts(texts, at=at))
         said = self._scoring.of(batch.told)
-        self._store(batch.changes, lambda changes: store.save(changes, said))
+        save = partial(store.save, said=said, stream=self._stream)
+        self._store(batch.changes, save)
         horizon = batch.horizon_ns
         self._store(batch.told, lambda told: outcomes.begin(told, said, horizon_ns=horizon))
         self._store(batch.samples, outcomes.settle)
         self._store(batch.dropped, outcomes.drop)
         self._store(batch.tops, ticks.store)
-        self._store(batch.breaks, gap_rows.opened)
-        self._store(batch.healed, gap_rows.healed)
+        self._store(batch.breaks, partial(gap_rows.opened, stream=self._stream))
+        self._store(batch.healed, partial(gap_rows.healed, stream=self._stream))
         self._store(batch.problems, ticks.quarantine)
         self._store(batch.pulses, pulse_rows.store)
         if batch.beat is not None:
@@ -149,7 +155,10 @@ class Writer(threading.Thread):
         while not self._halt.is_set():
             close_old_connections()
             try:
-                step(items)
+                self._take(step, items)
+            except LeaseLost:
+                log.error("writer.not_ours", stream=self._stream, items=len(items))
+                self._halt.set()  # whoever has the shard now tells of it
             except Exception as error:
                 if not _is_away(error):
                     log.exception("writer.refused", items=len(items))
@@ -160,6 +169,15 @@ class Writer(threading.Thread):
             else:
                 return
         self.lost += len(items)
+
+    def _take(self, step: Callable[[list[T]], object], items: list[T]) -> None:
+        """Store items together with the proof that they are ours to tell."""
+        if self._share is None:
+            step(items)
+            return
+        with transaction.atomic():
+            self._share.confirm()
+            step(items)
 
     def _refused(self, items: list[T], step: Callable[[list[T]], object], error: Exception) -> None:
         """Find the item that cannot be stored, keep a note of it, and store the others."""
@@ -175,8 +193,11 @@ class Writer(threading.Thread):
     @transaction.atomic
     def _beat(self, batches: list[Batch]) -> None:
         (batch,) = batches
-        journal.beat(
-            self.component,
+        number, shards = (self._share.number, self._share.shards) if self._share else (0, 1)
+        shared_beats.beat_part(
+            STREAM,
+            number,
+            shards,
             at=datetime.now(UTC),
             progress=batch.progress,
             waiting=self._queue.qsize(),
@@ -192,6 +213,8 @@ def _is_away(error: BaseException | None) -> bool:
     What fails because a connection broke meanwhile has that break as its context.
     """
     while error is not None:
+        if getattr(error.__cause__, "sqlstate", None) == CUT_OFF:
+            return True
         if isinstance(error, OperationalError | InterfaceError):
             return not _is_beyond_limits(error)
         error = error.__context__

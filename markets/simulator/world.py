@@ -91,6 +91,21 @@ class World:
             self._echo(event, event.legs[0])
         return self.stage.collect()
 
+    def show(self, event_ids: Sequence[str]) -> None:
+        """Answer somebody who begins to follow these events: their listings, then all books."""
+        known = self.stage.events
+        events = [known[event_id] for event_id in event_ids if event_id in known]
+        if events:
+            self.stage.publish(events, req="/events/keyset?limit=100")
+            self._rounds.show_books(events)
+
+    def place_of(self, event_id: str) -> tuple[int, list[str]] | None:
+        """Return the connection and the tokens of an open event."""
+        event = self.stage.events.get(event_id)
+        if event is None:
+            return None
+        return event.conn, [token for leg in event.legs for token in leg.spec.token_ids]
+
     def advance(self, until: int | None) -> list[Frame] | None:
         """Do the next thing and give its frames (maybe none); None: nothing left by `until`."""
         return self.stage.advance(until)

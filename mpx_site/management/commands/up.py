@@ -41,6 +41,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         source = configuration.data_source(options["source"])
         settings.DATA_SOURCE = source
+        settings.MPX_STREAM_SHARDS = 1  # all in this process
         # A newcomer walks the whole desk alone; a desk of several sets it to false.
         settings.MPX_SINGLE_OPERATOR = configuration.flag("MPX_SINGLE_OPERATOR", default=True)
         _refuse(source, options["record"])
