@@ -22,6 +22,7 @@ PAGES = {
     "alerts": "/alerts/",
     "alerts-none": "/alerts/?kind=breaker.",
     "health": "/health/",
+    "data-quality": "/health/data/",
     "audit": "/audit/",
     "audit-none": "/audit/?actor=nobody",
     "runbook": "/runbook/",
