@@ -18,6 +18,7 @@ from django.utils import timezone
 from alerts.models import AuditEntry
 from execution import intents
 from execution.authenticators import Authenticator, RecoveryCode, has_second_factor
+from mpx_site import api_token_book as book
 from mpx_site.access import factor, pace, totp
 from mpx_site.access_settings import trusted_proxies
 from mpx_site.models import ApiToken, Bucket
@@ -460,3 +461,42 @@ def test_desk_may_ask_approvers_for_a_second_factor(settings):
     assert "Settings, Second factor" in " ".join(refused.verdict.reasons)
     enrolled(by, at=datetime.now(UTC))
     assert approve().verdict.ok
+
+
+# --- what the audit chain hears ----------------------------------------------------------------
+
+
+def test_permission_denied_is_told(client):
+    viewer = User.objects.create_user("vera", password=PASSWORD)
+    client.force_login(viewer)
+
+    assert client.get("/audit/").status_code == 403
+
+    (entry,) = told("access.denied")
+    assert (entry.actor, entry.data["path"], entry.data["method"]) == ("vera", "/audit/", "GET")
+
+
+def test_whoever_asks_on_and_on_does_not_fill_the_chain(client):
+    client.force_login(User.objects.create_user("vera", password=PASSWORD))
+
+    assert {client.get("/audit/").status_code for _ in range(40)} == {403}
+
+    assert len(told("access.denied")) == 30
+
+
+def test_token_that_opens_nothing_is_told(client, olga):
+    _, text = book.make(olga, name="old", scopes=["read"], days=1, at=NOW - timedelta(days=400))
+    _, reads = book.make(olga, name="reads", scopes=["read"], days=9, at=timezone.now())
+
+    guessed = reads[:-1] + ("a" if reads[-1] != "a" else "b")
+    for sent in (text, guessed):
+        answer = client.get("/api/v1/signals", headers={"Authorization": f"Bearer {sent}"})
+        assert answer.status_code == 401
+    beyond = client.post("/api/v1/alerts/test", headers={"Authorization": f"Bearer {reads}"})
+    assert beyond.status_code == 403
+
+    assert len(told("token.refused")) == 2
+    (entry,) = told("token.beyond_scope")
+    assert (entry.actor, entry.data["path"]) == ("olga", "/api/v1/alerts/test")
+    everything = str(list(AuditEntry.objects.values_list("subject", "actor", "data")))
+    assert text not in everything and reads not in everything

@@ -8,12 +8,20 @@ from typing import Final
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils import timezone
 
 from alerts import journal
-from mpx_site.access.pace import address_of
+from mpx_site.access.pace import address_of, is_to_be_told
 
 MOST_TEXT: Final = 200
 NOBODY: Final = "unknown account"  # what was typed as a name may be a password
+
+
+def tell_refused(kind: str, request: HttpRequest, *, name: str, **data: object) -> None:
+    """Write down that somebody asked for what was not theirs, within bounds for each origin."""
+    at = timezone.now()
+    if is_to_be_told(name or address_of(request), at=at):
+        tell(kind, request, name=name, at=at, path=request.path[:MOST_TEXT], **data)
 
 
 @transaction.atomic

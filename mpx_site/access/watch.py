@@ -18,13 +18,13 @@ from urllib.parse import urlencode, urlsplit
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils import timezone
 
-from mpx_site.access.told import tell
+from mpx_site.access.told import tell, tell_refused
 from mpx_site.api_answers import problem_response
 from mpx_site.api_login import token_sent
 from mpx_site.portal.settings_sessions import OPENED
@@ -79,7 +79,11 @@ class Watch:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with suppress(OperationalError, InterfaceError):  # the view says so in its own way
             _end_or_note(request, timezone.now())
-        return self._get_response(request)
+        response = self._get_response(request)
+        if response.status_code == HTTPStatus.FORBIDDEN:
+            with suppress(DatabaseError):
+                _tell_denied(request)
+        return response
 
     def process_view(
         self, request: HttpRequest, view: Any, args: Any, kwargs: Any
@@ -110,6 +114,13 @@ def _end_or_note(request: HttpRequest, at: datetime) -> None:
         logout(request)
     elif _is_touched(request) and at - _touched(request) > NOTED_EVERY:
         request.session[TOUCHED] = at.isoformat()
+
+
+def _tell_denied(request: HttpRequest) -> None:
+    """A token has no session: who comes with one is found out by the API itself."""
+    if request.user.is_authenticated and not token_sent(request):
+        name = request.user.get_username()
+        tell_refused("access.denied", request, name=name, method=request.method)
 
 
 def _over(request: HttpRequest, at: datetime) -> str:
