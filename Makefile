@@ -30,6 +30,8 @@ test: install-dev
 lint: install-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/bandit -q -c pyproject.toml -r alerts execution markets mpx_site risk rules signals manage.py
+	$(PY) -m pip check
 
 types: install-dev
 	$(VENV)/bin/mypy .
