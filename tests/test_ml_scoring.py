@@ -261,14 +261,15 @@ def test_threshold_of_the_active_model_says_what_is_unlikely() -> None:
 
 
 def test_list_is_ordered_by_what_is_to_be_expected(rule, client: Client) -> None:
-    keys = ["a" * 32, "b" * 32, "c" * 32]
-    for number, key in enumerate(keys):
-        change = opened(rule, key=key, at=number)
-        said = weighed("0.5000", ("2", "5", "1")[number])
-        store.save([change], {key: said} if number < 2 else None)
+    two, five, ten, none = ("a" * 32, "b" * 32, "c" * 32, "d" * 32)
+    store.save([opened(rule, key=two)], {two: weighed("0.5000", "2")})
+    store.save([opened(rule, key=five, at=1)], {five: weighed("0.5000", "5")})
+    store.save([opened(rule, key=ten, at=2)])  # as claimed
+    blocked = finding_of("99", verdict="BLOCKED", blocked_by=("min_size",))
+    store.save([opened(rule, blocked, key=none, at=3)])
 
     ordered = Signal.objects.all().sorted_by("expected").values_list("key", flat=True)
-    assert list(ordered) == [keys[2], keys[1], keys[0]]  # 10 as claimed, 5, 2
+    assert list(ordered) == [ten, five, two, none]
     client.force_login(cast.viewer())
     assert client.get("/signals/?sort=expected").status_code == 200
 
