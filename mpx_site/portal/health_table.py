@@ -20,8 +20,9 @@ from mpx_site.health import Remembered
 from mpx_site.portal.desk import Desk, Pulse
 
 QUICK_SECONDS = 5.0
-# What reads the whole audit chain's end or every order, and what waits for others.
-SLOW = ("audit", "invariants", *(each.name for each in doctor.CHECKS if each.asks == "network"))
+# What reads the audit chain's end, every order or tick, and what waits for others.
+READS = ("audit", "invariants", "ticks", "timescale")
+SLOW = (*READS, *(each.name for each in doctor.CHECKS if each.asks == "network"))
 STAFF_ONLY = ("safety", "secret_key")  # what they find is nobody else's to know
 STATES = {"ok": "ok", "warn": "degraded", "fail": "down"}
 # Per state: how it looks, its sign.
