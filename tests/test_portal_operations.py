@@ -299,7 +299,7 @@ def test_what_takes_a_while_is_looked_at_on_demand(
 
     told = words(analyst.post("/health/examine/", follow=True))
 
-    assert "Looked at 8 things; down: redis." in told
+    assert "Looked at 10 things; down: redis." in told
     assert "■ down gone" in told and "Start it" in told
 
 
