@@ -73,7 +73,7 @@ def _kept(market_id: str, since: datetime, until: datetime, width: Width) -> lis
         SELECT start, open, high, low, close, bid, ask, high_bid, low_ask, ticks
         FROM market_candle_{width}
         WHERE market_id = %s AND start >= %s AND start < %s ORDER BY start
-    """  # noqa: S608  (the width is one of two)
+    """  # noqa: S608  (the width is one of two)  # nosec B608
     with connection.cursor() as cursor:
         cursor.execute(sql, [market_id, since, until])
         return [Candle(*row) for row in cursor.fetchall()]

@@ -328,8 +328,14 @@ class Ingest:
         return parts
 
     def vital_signs(self) -> dict[str, object]:
-        """Return what the heartbeat tells of the connections."""
+        """Return what the heartbeat tells of the connections.
+
+        A quiet market's PONG is news of it, too; an opening or closing is none. So this
+        `last_frame_at` (unix ms) counts instead of the last frame of any kind.
+        """
+        heard = max((shard.heard_at for shard in self.shards), default=None)
         return {
+            **({} if heard is None else {"last_frame_at": heard // 1_000_000}),
             "events_followed": len(self._followed),
             "shards": [
                 {

@@ -7,6 +7,8 @@ ends. Each ends itself before its time is up, so that the next one finds it done
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
@@ -82,6 +84,29 @@ def prune_ticks(**_: object) -> int:
     if done:
         log.warning("timescale.ran_by_hand", jobs=done)
     return gone
+
+
+_writing: list[subprocess.Popen[bytes]] = []  # of this process
+
+
+@shared_task(soft_time_limit=20, time_limit=25)
+def write_history(**_: object) -> str:
+    """Start writing whole days of ticks as Parquet, long before they are pruned.
+
+    In a process of its own, which ends by itself: a day may take minutes, and what reads and
+    writes Parquet 40 MB.
+    """
+    if any(child.poll() is None for child in _writing):
+        return "nothing done: the last one runs still"
+    manage = settings.BASE_DIR / "manage.py"
+    _writing[:] = [
+        subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, str(manage), "history", "write", "--nice"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    ]
+    return "started"
 
 
 @shared_task

@@ -57,7 +57,7 @@ class BacktestList(serializers.Serializer[Any]):
     results = BacktestRow(many=True)
 
 
-COLUMNS = tuple(str(name) for name in BacktestRow().fields if name != "read")
+COLUMNS = tuple(name for name in map(str, BacktestRow().fields) if name != "read")
 
 
 class Backtests(ApiView):

@@ -14,6 +14,7 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from mpx_site import api_token_book
+from mpx_site.access.told import tell_refused
 from mpx_site.models import ApiToken, Scope
 
 log = structlog.stdlib.get_logger(__name__)
@@ -42,6 +43,7 @@ class OwnToken(BaseAuthentication):
             token = api_token_book.holder_of(sent, at=timezone.now())
         except api_token_book.Unusable as why:
             log.warning("api.token_refused", path=request.path, why=str(why))
+            tell_refused("token.refused", request._request, name="", why=str(why))
             raise exceptions.AuthenticationFailed(str(why)) from why
         _within_scope(token, request)
         return token.user, token
@@ -63,6 +65,8 @@ def token_sent(request: HttpRequest | Request) -> str | None:
 def _within_scope(token: ApiToken, request: Request) -> None:
     wanted = _scopes_for(request)
     if wanted is not None and not wanted & set(token.scopes):
+        who = token.user.get_username()
+        tell_refused("token.beyond_scope", request._request, name=who, prefix=token.prefix)
         takes = " or ".join(sorted(wanted)) or "a session: no token may do it"
         raise exceptions.PermissionDenied(f"This takes {takes}; the token has other scopes.")
     if request.method not in SAFE_METHODS:

@@ -11,6 +11,7 @@ from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from mpx_site.access.told import tell_refused
 from mpx_site.api_login import token_sent
 
 NO_TOKENS: Final = frozenset({"", "change-me"})
@@ -36,6 +37,8 @@ class TokenLogin(BaseAuthentication):
         if sent is None:
             return None
         if not is_the_token(sent):
+            why = "not the ADMIN_API_TOKEN"
+            tell_refused("token.refused", request._request, name="", why=why)
             raise exceptions.AuthenticationFailed(
                 "This is not the ADMIN_API_TOKEN of this desk, or the desk has none yet: "
                 "set one of your own in its environment."

@@ -34,9 +34,9 @@ class Schedule(DatabaseScheduler):  # type: ignore[misc]  # it comes without typ
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Start what is due; return how many seconds nothing is."""
         drop_dead_connections()
-        wait: float = super().tick(*args, **kwargs)
         self._looks += 1
-        self._note()
+        self._note()  # first: what is due may have to wait for a broker
+        wait: float = super().tick(*args, **kwargs)
         return min(wait, LOOK_SECONDS)
 
     def _note(self) -> None:

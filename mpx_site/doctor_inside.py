@@ -21,10 +21,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from alerts import journal
+from alerts import journal, voices
 from alerts.models import AuditEntry, Heartbeat
 from alerts.shared_beats import missed_parts
-from alerts.voices import lacking
 from execution.invariants import invariants
 from markets import watch
 from markets.models import Quarantine, SyncRun
@@ -134,9 +133,10 @@ def _others_can_read(path: Path) -> bool:
 
 
 def telegram() -> Seen:
-    missing = lacking()
+    missing = voices.lacking()
     if not settings.TELEGRAM_ENABLED:
-        return ok("off: alerts are only written down")
+        others = " and ".join(map(voices.label, voices.set_up()))
+        return ok(f"off: told by {others}" if others else "off: alerts are only written down")
     if missing:
         return warn(f"on, but without {' and '.join(missing)}", f"Set {' and '.join(missing)}")
     return ok("on")

@@ -22,7 +22,9 @@ def failed(request: HttpRequest) -> HttpResponse:
     status = HTTPStatus.SERVICE_UNAVAILABLE
     if request.path.startswith("/api/"):
         detail = "The database does not answer. Ask again in some seconds."
-        response: HttpResponse = problem_response(request, status, code="no_database", detail=detail)
+        response: HttpResponse = problem_response(
+            request, status, code="no_database", detail=detail
+        )
     else:
         # Without the request: what all pages are given is asked of the database.
         response = HttpResponse(render_to_string("503.html"), status=status)

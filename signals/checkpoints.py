@@ -73,7 +73,7 @@ def read(path: Path) -> Pipeline:
         raise NotUsable(f"{path.name}: it is cut, or was written with another SECRET_KEY")
     try:
         # Signed above with the desk's own key: nobody else wrote it.
-        pipeline: Any = pickle.loads(zlib.decompress(packed_state))  # noqa: S301
+        pipeline: Any = pickle.loads(zlib.decompress(packed_state))  # noqa: S301  # nosec B301
     except Exception as error:  # noqa: BLE001 - whatever other code made of its classes
         raise NotUsable(f"{path.name}: {error}") from None
     if not isinstance(pipeline, Pipeline):

@@ -327,7 +327,7 @@ def _note(frame: Frame, changes: Sequence[SignalChange]) -> None:
                 channel=frame.ch,
                 conn=frame.conn,
                 rule=change.rule.code,
-                level=change.level,
+                signal_level=change.level,
             )
 
 

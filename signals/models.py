@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce, TruncHour
 
 from markets.models import Event
@@ -18,6 +19,12 @@ from signals import whatif_models as whatif_models
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+EXPECTED = Case(
+    When(verdict__in=("EXECUTABLE", "THIN"), then=Coalesce("expected_usd", "profit")),
+    default=Value(Decimal(0)),
+)
 
 
 class SignalQuerySet(models.QuerySet["Signal"]):
@@ -37,12 +44,13 @@ class SignalQuerySet(models.QuerySet["Signal"]):
     def sorted_by(self, by: str) -> SignalQuerySet:
         """Return newest first, or by `edge`, `profit`, `expected` or `oldest`.
 
-        What no model has weighed is expected to bring what it claims.
+        What no model has weighed is expected to bring what it claims, and nothing where it
+        cannot be executed.
         """
         first = {
             "edge": F("edge_bps").desc(),
             "profit": F("profit").desc(),
-            "expected": Coalesce("expected_usd", "profit").desc(),
+            "expected": EXPECTED.desc(),
             "oldest": F("opened_at").asc(),
         }.get(by)
         if first is None:

@@ -18,7 +18,7 @@ from typing import Final
 from markets.book import NO_ASK, NO_BID, Book, size_units
 from markets.fills import FREE, PRICE_ONE, Ladder, NotEnoughDepth, buy, fee_charged, take
 from markets.frames import Frame
-from markets.listing import MarketTerms
+from markets.listing import EventTerms, MarketTerms
 from rules.engine import ActiveRule
 from rules.kernel.finding import Finding, Leg
 from rules.ml.features import LegSeen, Moment, Vector, vector
@@ -73,6 +73,7 @@ class _LegAfter:
     """A leg whose book is followed until its label is known. Ladders are as last trusted."""
 
     leg: Leg
+    event: EventTerms  # as listed then
     terms: MarketTerms
     book: Book
     epoch: int
@@ -271,17 +272,16 @@ class Sampler:
         found = []
         for leg in finding.legs:
             book = self.pipeline.books.by_token.get(leg.token_id)
-            terms = self._terms(leg.market_id)
-            if book is None or terms is None:
+            event = self._event(leg.market_id)
+            terms = _market_of(event, leg.market_id)
+            if book is None or event is None or terms is None:
                 return None
-            found.append(_LegAfter(leg, terms, book, book.epoch))
+            found.append(_LegAfter(leg, event, terms, book, book.epoch))
         return tuple(found)
 
-    def _terms(self, market_id: str) -> MarketTerms | None:
+    def _event(self, market_id: str) -> EventTerms | None:
         for event_id in self.pipeline.engine.event_ids((market_id,)):
-            for market in self.pipeline.events[event_id].markets:
-                if market.market_id == market_id:
-                    return market
+            return self.pipeline.events.get(event_id)
         return None
 
     def _moment(self, change: SignalChange, legs: Sequence[_LegAfter]) -> Moment:
@@ -314,8 +314,8 @@ class Sampler:
             asks5=sum(size for _, size in asks[:BEST]),
             tick=after.terms.tick,
             idle_ns=max(self._now - book.received, 0),
-            volatility=beat.volatility if beat else 0.0,
-            activity=beat.activity if beat else 0.0,
+            volatility=beat.volatility(self._now) if beat else 0.0,
+            activity=beat.liveliness(self._now) if beat else 0.0,
         )
 
     # --- what became of it ------------------------------------------------------------
@@ -355,7 +355,9 @@ class Sampler:
     def _gone(self, leg: _LegAfter) -> bool:
         if self.pipeline.books.by_token.get(leg.leg.token_id) is not leg.book:
             return True
-        terms = self._terms(leg.leg.market_id)
+        if self.pipeline.events.get(leg.event.event_id) is leg.event:
+            return False
+        terms = _market_of(self._event(leg.leg.market_id), leg.leg.market_id)
         return terms is None or terms.untradable is not None
 
     def _labelled(self, pending: _Pending) -> Sample:
@@ -404,6 +406,11 @@ class Sampler:
     def _earlier(self, change: SignalChange) -> tuple[float, ...]:
         since = self._now - EARLIER_NS
         return tuple(life for at, life in self._lives.get(_legs_of(change), ()) if at >= since)
+
+
+def _market_of(event: EventTerms | None, market_id: str) -> MarketTerms | None:
+    markets = event.markets if event is not None else ()
+    return next((each for each in markets if each.market_id == market_id), None)
 
 
 def _legs_of(change: SignalChange) -> tuple[str, ...]:

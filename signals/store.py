@@ -198,7 +198,12 @@ def _tell(signal: Signal, change: ChangeKind, at: datetime) -> None:
 
 def _log_stored(signal: Signal, change: ChangeKind) -> None:
     if change != "updated":
-        _log(f"signal.{change}", rule=signal.rule.code, level=signal.level, verdict=signal.verdict)
+        _log(
+            f"signal.{change}",
+            rule=signal.rule.code,
+            signal_level=signal.level,
+            verdict=signal.verdict,
+        )
 
 
 def _log(event: str, **fields: object) -> None:

@@ -6,12 +6,20 @@ import math
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+
+import msgspec
 
 from rules.ml.features import NAMES
+from rules.ml.report import Report
 from rules.ml.samples import SECOND, Labels, Sample
 from rules.ml.teaching import train
+from rules.ml.training import Learnt
+from rules.ml.trees import Trees
 from rules.ml_models import MlModel
 from rules.ml_registry import register
+from signals.samples import Told
 
 START = 1_780_272_000 * SECOND
 AT = datetime(2026, 6, 2, 12, 0, tzinfo=UTC)
@@ -53,8 +61,35 @@ def leaking(made: list[Sample]) -> list[Sample]:
     ]
 
 
-def a_model(count: int = 1_500, *, seed: int = 1, learnable: bool = True) -> MlModel:
-    """Train on made samples and keep the model as a shadow; needs a database and MPX_MODELS."""
-    made = samples(count, seed=seed, learnable=learnable)
-    trees, learnt, report = train(made, labels=Labels(), censored={"stale": 3}, source="made")
-    return register(trees, learnt, report, at=AT)
+@cache
+def taught(*, learnable: bool = True) -> tuple[Trees, Learnt, Report]:
+    """Train once; it takes seconds."""
+    made = samples(1_300 if learnable else 700, learnable=learnable)
+    return train(made, labels=Labels(), censored={"stale": 3}, source="made episodes")
+
+
+def a_model(variant: int = 0, *, learnable: bool = True) -> MlModel:
+    """Keep a trained model as a shadow; needs a database and MPX_MODELS.
+
+    Another variant is another file with the same trees.
+    """
+    trees, learnt, report = taught(learnable=learnable)
+    losses = msgspec.structs.replace(learnt.losses, failures=learnt.losses.failures + variant)
+    return register(trees, msgspec.structs.replace(learnt, losses=losses), report, at=AT)
+
+
+def told(number: int = 0, *, edge: float = 300, moved: float = 0.0, key: str = "") -> Told:
+    """Return a change that a model is asked about; quiet legs and much edge fill."""
+    made = sample(number, random.Random(number))
+    values = list(made.vector)
+    values[EDGE], values[MOVED] = edge, moved
+    return Told(
+        key=key or made.key,
+        rule=made.rule,
+        group=made.group,
+        at=made.at,
+        vector=tuple(values),
+        profit=Decimal("10"),
+        cost=Decimal("90"),
+        sampled=True,
+    )

@@ -9,7 +9,6 @@ A price without bid and ask is never shown to a rule that buys.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import sys
@@ -18,13 +17,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
+from markets.book import NO_ASK, NO_BID
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.ladders import Ladders, find_ladders
 from markets.listing import BadListing, EventTerms, MarketTerms, read_page
 from markets.matching import match
+from markets.past.imports.documents import document, price_history, top_dump
+from markets.past.imports.reading import Loaded, table
+from markets.past.imports.tables import bare_quotes, price_rows, side_quotes
+from markets.past.tops import Top
 from markets.questions import Wording, read
 from markets.related import BASES, Proposal
 from rules.kernel.baskets import detect_event, detect_market, yes_outcome
@@ -66,8 +70,7 @@ class Told:
 
 
 def rows_of(path: str) -> Iterator[dict[str, str]]:
-    with gzip.open(shared(path), "rt") as file:
-        yield from csv.DictReader(file)
+    return (row for _, row in table(shared(path)))
 
 
 def units(price: str | float) -> int:
@@ -246,22 +249,15 @@ def known_endgames() -> History:
 Touch = tuple[int, int, int]  # unix ns, bid and ask in 1e-4 USD
 
 
-def series(path: str, *, key: str = "slug", at: str = "ts") -> Iterator[tuple[str, list[Touch]]]:
+def series(path: str) -> Iterator[tuple[str, list[Touch]]]:
     """Yield the touches of each market of a file of quotes, in their order."""
-    rows = sorted(rows_of(path), key=itemgetter(key, at))
-    for name, group in groupby(rows, key=itemgetter(key)):
-        yield (
-            name,
-            [
-                (_ns(row[at]), units(row["bid"]), units(row["ask"]))
-                for row in group
-                if row["bid"] and row["ask"]
-            ],
-        )
+    return by_market(bare_quotes(shared(path)))
 
 
-def _ns(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp()) * NS
+def by_market(loaded: Loaded) -> Iterator[tuple[str, list[Touch]]]:
+    rows = sorted(loaded.rows, key=attrgetter("market_id", "t"))
+    for name, group in groupby(rows, key=attrgetter("market_id")):
+        yield name, [(row.t, row.bid, row.ask) for row in group]
 
 
 def pairs_over(found: Iterable[tuple[str, list[Touch]]]) -> Told:
@@ -318,22 +314,14 @@ def dumped_books() -> dict[str, list[tuple[int, Ladder, Ladder]]]:
     """Return the touches of each token in the four dumps of a top-of-book cache, with sizes."""
     found: dict[str, list[tuple[int, Ladder, Ladder]]] = {}
     for path in sorted(shared("tob").glob("polybot_*.json.gz")):
-        with gzip.open(path, "rt") as file:
-            dump = json.load(file)
-        at = _ns(dump["snapshotAt"])
-        for token, top in dump["topOfBookByAssetId"].items():
-            bids = _level(top["bestBid"], top["bestBidSize"])
-            asks = _level(top["bestAsk"], top["bestAskSize"])
-            found.setdefault(token, []).append((at, bids, asks))
+        for top in top_dump(path).rows:
+            assert isinstance(top, Top)
+            bids = () if top.bid == NO_BID else ((top.bid, top.bid_size),)
+            asks = () if top.ask == NO_ASK else ((top.ask, top.ask_size),)
+            found.setdefault(top.market_id, []).append((top.t, bids, asks))
     for books in found.values():
         books.sort(key=itemgetter(0))
     return found
-
-
-def _level(price: float | None, size: float | None) -> Ladder:
-    if not price or not size or not 0 < units(price) < PRICE_ONE:
-        return ()
-    return ((units(price), round(size * SIZE_ONE)),)
 
 
 def dumped_pairs(found: dict[str, list[tuple[int, Ladder, Ladder]]]) -> Told:
@@ -364,19 +352,19 @@ def both_sides() -> BothSides:
     """Run DUTCH_BOOK over both recorded sides of 5-minute markets, newest quote of each."""
     told, believed, yes = Told(), 0, []
     terms = market_terms(1, neg_risk_id=None, event_id=None)
-    rows = list(rows_of("tob/btc_updown_5m_2026-02-18_both_sides.csv.gz"))
-    rows.sort(key=lambda row: (row["market_ts"], int(row["timestamp_ms"])))
-    for name, group in groupby(rows, key=itemgetter("market_ts")):
-        side: dict[str, tuple[int, int]] = {}
+    path = shared("tob/btc_updown_5m_2026-02-18_both_sides.csv.gz")
+    rows = side_quotes(path, Loaded(path, "both-sides", "prices"))
+    for name, group in groupby(rows, key=attrgetter("market_id")):
+        side: dict[bool, tuple[int, int]] = {}  # by whether it is the second
         touches: list[Touch] = []
         for row in group:
-            at = int(row["timestamp_ms"]) * 1_000_000
-            side[row["side"]] = (int(row["bid"]) // 100, int(row["ask"]) // 100)
-            if row["side"] == "YES":
-                touches.append((at, *side["YES"]))
+            at = row.t
+            side[row.second] = (row.bid, row.ask)
+            if not row.second:
+                touches.append((at, row.bid, row.ask))
             if len(side) < 2:
                 continue
-            (bid, ask), (no_bid, no_ask) = side["YES"], side["NO"]
+            (bid, ask), (no_bid, no_ask) = side[False], side[True]
             agree = (bid, ask) == (PRICE_ONE - no_ask, PRICE_ONE - no_bid)
             problems = () if agree else ("incoherent_pair",)
             view = MarketView(terms, (_offer(ask), _offer(no_ask)), problems)
@@ -393,8 +381,7 @@ def both_sides() -> BothSides:
 
 
 def kept_history() -> list[dict[str, Any]]:
-    with gzip.open(shared("history/historical_events.json.gz"), "rt") as file:
-        events: list[dict[str, Any]] = json.load(file)["events"]
+    events: list[dict[str, Any]] = document(shared("history/historical_events.json.gz"))["events"]
     return events
 
 
@@ -441,26 +428,12 @@ def price_sums(events: Iterable[dict[str, Any]]) -> list[float]:
     return sums
 
 
-def history_moves(events: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[Touch]]]:
-    for event in events:
-        for outcome in event["outcomes"]:
-            yield (
-                outcome["token_id"],
-                [around(point["t"] * NS, point["p"]) for point in outcome["history"]],
-            )
+def history_moves() -> Iterator[tuple[str, list[Touch]]]:
+    return by_market(price_history(shared("history/historical_events.json.gz")))
 
 
 def flu_moves() -> Iterator[tuple[str, list[Touch]]]:
-    rows = sorted(rows_of("tob/spanishflu_prices_2026-02-04.csv.gz"), key=itemgetter("market_id"))
-    for name, group in groupby(rows, key=itemgetter("market_id")):
-        points = sorted((row["timestamp"], row["yes_price"]) for row in group)
-        yield name, [around(_ns(at), float(price)) for at, price in points]
-
-
-def around(at: int, price: float) -> Touch:
-    """Return a price as the middle of a quote a tenth of a cent to each side."""
-    middle = units(price)
-    return at, middle - TENTH, middle + TENTH
+    return by_market(price_rows(shared("tob/spanishflu_prices_2026-02-04.csv.gz")))
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -512,7 +485,7 @@ def report() -> None:
     sums = price_sums(kept)
     low = sum(each < 0.98 for each in sums)
     high = sum(each > 1.02 for each in sums)
-    spikes, breakouts = moves_over(history_moves(kept), bar_secs=1_800)
+    spikes, breakouts = moves_over(history_moves(), bar_secs=1_800)
     say(f"history: dutch {told}; of {len(sums)} sums of prices {low} are under 0.98 and "
         f"{high} over 1.02; spike {spikes}; trend {breakouts}")  # fmt: skip
     spikes, breakouts = moves_over(flu_moves(), bar_secs=300, tick=TENTH)

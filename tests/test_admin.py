@@ -39,6 +39,8 @@ from markets.models import (
 )
 from markets.relation_models import SynonymGroup
 from mpx_site import api_token_book
+from mpx_site.bot.models import TelegramLink
+from rules.ml_models import MlModel
 from signals.models import Signal, SignalPoint
 from signals.whatif_models import WhatIfRun
 from tests import portal_cast as cast
@@ -92,6 +94,7 @@ def world(db: None) -> Signal:
     otto = User.objects.create_user("otto")
     api_token_book.make(otto, name="report", scopes=["read"], days=1, at=START)
     Voice.objects.create(name="telegram")
+    TelegramLink.objects.create(user=otto, telegram_id=5, linked_at=START)
     Manner.objects.create(kind="signal.p1")
     Silence.objects.create(scope="ALL", until=START, reason="drill", by=otto)
     WhatIfRun.objects.create(
@@ -189,10 +192,10 @@ def test_rows_that_a_program_writes_cannot_be_bent(
 
 @pytest.mark.parametrize(
     "model",
-    [  # orders and risk have pages and tests of their own
+    [  # orders, risk and models have tests of their own
         model
         for model in admin.site._registry
-        if model._meta.app_label not in ("auth", "execution", "risk")
+        if model._meta.app_label not in ("auth", "execution", "risk") and model is not MlModel
     ],
     ids=lambda model: model.__name__,
 )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from alerts import delivery, journal
 from alerts.models import Manner, OutboxEntry
@@ -287,3 +288,13 @@ def test_other_voices_get_each_stage_under_one_thread(rule, asked, hook, mail):
     assert len({letter["References"] for letter in mail.letters}) == 1
     assert len({letter["Message-ID"] for letter in mail.letters}) == 3
     assert set(OutboxEntry.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_signals_of_the_seed_name_all_that_told_them(rule, telegram, hook, client):
+    store.save([opened(rule)])
+    tell(1)
+    client.force_login(User.objects.create_user("vera"))
+
+    (signal,) = client.get("/api/signals").json()
+
+    assert signal["payload_json"]["transport"] == "telegram,webhook"

@@ -21,7 +21,7 @@ from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
 from markets.frames import Frame
 from markets.models import Event, Quote, Tick
 from rules.load import publish_missing
-from signals import running, store
+from signals import running, sources, store
 from signals.live import Live
 from signals.models import Signal
 from signals.running import LiveThread
@@ -157,7 +157,7 @@ def test_clock_never_stands_still_or_steps_back(monkeypatch):
 @pytest.fixture
 def fast(monkeypatch, settings) -> None:
     """A simulated venue of which a minute takes two seconds."""
-    monkeypatch.setattr(running, "Paced", lambda frames, clock: Paced(frames, clock, 30))
+    monkeypatch.setattr(sources, "Paced", lambda frames, clock: Paced(frames, clock, 30))
     settings.SIMULATOR_EVENTS = 20
 
 

@@ -338,9 +338,11 @@ def test_pulse_tells_a_jumping_book_from_a_quiet_one() -> None:
         pulse.on_frame(desk.now)
 
     lively, quiet = pulse.of("501"), pulse.of("502")
-    assert lively.volatility > 0.1
-    assert lively.activity > 0.4
-    assert (quiet.volatility, quiet.activity) == (0, 0)
+    assert lively.volatility(desk.now) > 0.1
+    assert lively.liveliness(desk.now) > 0.4
+    assert (quiet.volatility(desk.now), quiet.liveliness(desk.now)) == (0, 0)
+    later = desk.now + 600 * SECOND
+    assert lively.volatility(later) < 0.01 > lively.liveliness(later)
     assert pulse.of("unknown") is None
 
 

@@ -165,7 +165,7 @@ def test_a_failed_alert_is_sent_again_once_and_the_chain_has_who(operator: Clien
     assert (gone.state, told.state) == (State.PENDING, State.SENT)
     entry = AuditEntry.objects.get(kind="alert.sent_again")
     told = {"alerts": 1, "first": ["signal:1"], "all": False}
-    assert (entry.actor, entry.data) == ("operator", told)
+    assert (entry.actor, entry.data) == ("operator", told | {"trace_id": entry.data["trace_id"]})
 
 
 def test_all_failed_ones_are_sent_again_together(operator: Client) -> None:
@@ -299,7 +299,7 @@ def test_what_takes_a_while_is_looked_at_on_demand(
 
     told = words(analyst.post("/health/examine/", follow=True))
 
-    assert "Looked at 8 things; down: redis." in told
+    assert "Looked at 10 things; down: redis." in told
     assert "■ down gone" in told and "Start it" in told
 
 

@@ -185,7 +185,7 @@ def test_prices_are_never_taken_for_quotes():
 )
 def test_moves_are_rare_in_series_of_every_pace(moves, bar_secs, tick):
     found = {
-        "history": lambda: real.history_moves(real.kept_history()),
+        "history": lambda: real.history_moves(),
         "flu": real.flu_moves,
         "games": lambda: real.series("us_quotes/quotes_2026-07-12_resolved_games.csv.gz"),
     }[moves]()

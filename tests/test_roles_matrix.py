@@ -31,6 +31,10 @@ PORTAL = """
 GET    /                                                      account
 GET    /login/                                                all
 POST   /login/                                                all
+GET    /login/code/                                           all
+POST   /login/code/                                           all
+GET    /login/again/                                          account
+POST   /login/again/                                          account
 POST   /logout/                                               account
 GET    /status/                                               account
 GET    /signals/                                              account
@@ -57,6 +61,7 @@ POST   /risk/changes/<int:number>/refuse/                     approver admin sup
 GET    /alerts/                                               trader approver admin super
 POST   /alerts/again/                                         trader approver admin super
 GET    /health/                                               role
+GET    /health/data/                                          role
 POST   /health/examine/                                       role
 GET    /runbook/                                              role
 GET    /audit/                                                trader approver admin super
@@ -64,6 +69,8 @@ POST   /audit/verify/                                         trader approver ad
 GET    /settings/                                             account
 POST   /settings/looks/                                       account
 POST   /settings/sessions/end/                                account
+GET    /settings/second-factor/                               account
+POST   /settings/second-factor/                               account
 POST   /settings/tokens/                                      account
 POST   /settings/tokens/revoke/                               account
 POST   /settings/telegram/                                    account
@@ -139,6 +146,7 @@ GET    /api/v1/alerts                                         trader approver ad
 POST   /api/v1/alerts/test                                    trader approver admin super
 GET    /api/v1/audit                                          trader approver admin super
 GET    /api/v1/kpi/daily                                      account
+GET    /api/v1/data-quality                                   account
 GET    /api/v1/backtests                                      account
 GET    /api/v1/backtests/<int:run_id>                         account
 GET    /api/v1/tokens                                         account

@@ -199,7 +199,7 @@ def _kept(folder: Path, number: int) -> Told | None:
     if not path.exists():
         return None
     with path.open("rb") as file:
-        found: Told = pickle.load(file)  # noqa: S301 - written by us, in the run's own folder
+        found: Told = pickle.load(file)  # noqa: S301 - of this run  # nosec B301
     return found
 
 

@@ -16,6 +16,7 @@ from markets.past.listed import ListedEvent, ListedMarket, made_ids
 Ids = dict[str, tuple[str, str, str]]
 Field = TermsChange.Field
 NEVER = 2**63
+NEW_WITHIN = 3_600_000_000_000  # ns between what the venue told and our own row
 UNLISTED = Market.State.UNLISTED
 
 
@@ -44,10 +45,7 @@ def terms_between(since: int, until: int, *, first_seen: Mapping[str, int]) -> T
     for change in reversed(changes):  # from now back to the beginning of the window
         if change.market_id in now:
             now[change.market_id] = _with(now[change.market_id], change.field, change.old)
-    births = {
-        market.pk: min(unix_ns(market.created_at), first_seen.get(market.pk, NEVER))
-        for market in markets
-    }
+    births = _births(markets, changes, first_seen)
     return Terms(ids, list(_pages(markets, now, births, changes, since, until)))
 
 
@@ -60,6 +58,33 @@ def _markets(seen: Collection[str]) -> list[Market]:
 
 def _changes(since: int) -> list[TermsChange]:
     return [*TermsChange.objects.filter(at__gt=moment(since)).order_by("at", "id")]
+
+
+def _births(
+    markets: list[Market], changes: list[TermsChange], first_seen: Mapping[str, int]
+) -> dict[str, int]:
+    """Return since when each market is listed: with its event, unless it was added later.
+
+    An event without some of its outcomes would look as if those that are there were all.
+    """
+    seen: dict[str, int] = {}
+    for market in markets:
+        key = market.event_id or market.pk
+        known = min(unix_ns(market.created_at), first_seen.get(market.pk, NEVER))
+        seen[key] = min(seen.get(key, NEVER), known)
+    born = {market.pk: unix_ns(market.created_at) for market in markets}
+    added = {
+        change.market_id: unix_ns(change.at)
+        for change in reversed(changes)
+        if change.field == Field.LEG
+        and not change.old
+        # A row from before: it was listed, went, and came back, which its state tells.
+        and born.get(change.market_id, 0) >= unix_ns(change.at) - NEW_WITHIN
+    }
+    return {
+        market.pk: max(seen[market.event_id or market.pk], added.get(market.pk, 0))
+        for market in markets
+    }
 
 
 def _sides() -> dict[str, dict[int, Outcome]]:

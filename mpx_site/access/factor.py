@@ -25,6 +25,10 @@ CODES: Final = 10
 CODE_BYTES: Final = 10  # of randomness in a recovery code
 
 
+class InUse(Exception):
+    """The person has a second factor already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Enrolment:
     """What an authenticator app is told, shown once."""
@@ -35,9 +39,9 @@ class Enrolment:
 
 @transaction.atomic
 def begin(user: User, *, at: datetime) -> Enrolment:
-    """Begin to set one up; what was begun before is dropped, what is in use stays in use."""
+    """Begin to set one up; what was begun before is dropped. Raises `InUse`."""
     if has_second_factor(user):
-        raise ValueError("there is one in use")
+        raise InUse
     row, _ = Authenticator.objects.update_or_create(
         user=user,
         defaults={"salt": secrets.token_hex(32), "made_at": at, "confirmed_at": None},
@@ -69,7 +73,7 @@ def new_codes(user: User, *, at: datetime) -> list[str]:
 
 
 @transaction.atomic
-def remove(user: User, *, by: User, at: datetime) -> bool:
+def remove(user: User, *, by: str, at: datetime) -> bool:
     """Take the second factor away; False if there was none."""
     removed = bool(Authenticator.objects.filter(user=user).delete()[0])
     RecoveryCode.objects.filter(user=user).delete()
@@ -126,11 +130,11 @@ def _keyed(what: str) -> bytes:
     return hmac.new(settings.SECRET_KEY.encode(), what.encode(), sha256).digest()
 
 
-def _record(kind: str, user: User, at: datetime, by: User | None = None) -> None:
+def _record(kind: str, user: User, at: datetime, by: str = "") -> None:
     journal.record(
         kind=kind,
         subject=f"account:{user.get_username()}"[:120],
-        actor=(by or user).get_username(),
+        actor=by or user.get_username(),
         data={},
         at=at,
     )

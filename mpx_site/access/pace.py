@@ -38,6 +38,7 @@ class Pace:
 
 BY_ADDRESS: Final = Pace(20, timedelta(hours=1))
 BY_ACCOUNT: Final = Pace(20, timedelta(days=1))
+TOLD: Final = Pace(30, timedelta(hours=1))  # refusals that the audit chain is told of one origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,18 @@ class Tries:
             row.left = min(pace.refilled(row, at) + 1, float(pace.tries))
             row.at = max(at, row.at)
             row.save()
+
+
+@transaction.atomic
+def is_to_be_told(origin: str, *, at: datetime) -> bool:
+    """Say whether one more refusal of an origin is told: nobody must fill the chain by asking."""
+    row = _locked(_key("told", origin), TOLD, at)
+    row.left, row.at = TOLD.refilled(row, at), max(at, row.at)
+    told = row.left >= 1
+    if told:
+        row.left -= 1
+        row.save()
+    return told
 
 
 def prune(*, at: datetime) -> int:

@@ -103,7 +103,7 @@ def memory_mb(path: Path) -> float:
     pipeline = _pipeline()
     before = _resident_mb()
     with path.open("rb") as file:
-        for event in pickle.load(file):  # noqa: S301 - our own file of a moment ago
+        for event in pickle.load(file):  # noqa: S301 - our own file of a moment ago  # nosec B301
             pipeline.list_event(event, t=0)
         for number, body in enumerate(file):
             pipeline.feed(Frame(number, "ws", body, 1))

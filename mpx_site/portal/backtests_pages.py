@@ -44,12 +44,11 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run in the list: its row, and its results in a line."""
+    """A run in the list: its row, how many results it has, and the one that captured most."""
 
     run: BacktestRun
-    signals: int
-    trades: int
-    captured: Decimal
+    results: int
+    best: BacktestResult | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,14 @@ def _recordings() -> Iterator[RecordingChoice]:
 
 def _rows() -> Iterator[RunRow]:
     newest = list(BacktestRun.objects.newest().defer("asked", "notes")[:MOST_RUNS])
-    results = BacktestResult.objects.filter(run__in=newest).values_list(
-        "run_id", "signals", "trades", "captured"
-    )
-    sums: dict[int, tuple[int, int, Decimal]] = {}
-    for run_id, signals, trades, captured in results:
-        held = sums.get(run_id, (0, 0, Decimal(0)))
-        sums[run_id] = (held[0] + signals, held[1] + trades, held[2] + captured)
+    found: dict[int, list[BacktestResult]] = {}
+    for result in BacktestResult.objects.filter(run__in=newest).defer("summary"):
+        found.setdefault(result.run_id, []).append(result)
     for run in newest:
-        yield RunRow(run, *sums.get(run.pk, (0, 0, Decimal(0))))
+        results = found.get(run.pk, [])
+        traded = [each for each in results if each.trades]
+        best = max(traded, key=lambda each: (each.captured, -each.place), default=None)
+        yield RunRow(run, len(results), best)
 
 
 # --- one run --------------------------------------------------------------------------------

@@ -13,14 +13,16 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from alerts.watchdog import WATCHDOG
 from mpx_site import doctor
 from mpx_site.doctor_words import Seen
 from mpx_site.health import Remembered
 from mpx_site.portal.desk import Desk, Pulse
 
 QUICK_SECONDS = 5.0
-# What reads the whole audit chain's end or every order, and what waits for others.
-SLOW = ("audit", "invariants", *(each.name for each in doctor.CHECKS if each.asks == "network"))
+# What reads the audit chain's end, every order or tick, and what waits for others.
+READS = ("audit", "invariants", "ticks", "timescale")
+SLOW = (*READS, *(each.name for each in doctor.CHECKS if each.asks == "network"))
 STAFF_ONLY = ("safety", "secret_key")  # what they find is nobody else's to know
 STATES = {"ok": "ok", "warn": "degraded", "fail": "down"}
 # Per state: how it looks, its sign.
@@ -151,6 +153,8 @@ ON_DEMAND = (
     Component("WebSocket", "websocket", "Connects and sends the book of a token.",
               anchor="markets-stale"),
     Component("Redis", "redis", "Answers, and never drops what is queued."),
+    Component("Room for ticks", "ticks", "What they take now, and with all days kept."),
+    Component("TimescaleDB", "timescale", "Used as it could be, and its jobs are done."),
     Component("Workers", "celery", "All queues are served.", anchor="jobs-stopped"),
     Component("Audit chain", "audit", "The last 10,000 links hold.", anchor="audit-broken"),
     Component("Invariants", "invariants", "What must always hold of orders and fills does.",
@@ -176,7 +180,7 @@ def table(desk: Desk, *, staff: bool) -> tuple[Row, ...]:
     """Return the rows of what is quickly looked at; to others than staff without what is theirs."""
     found = quick()
     pulses = {pulse.component: pulse for pulse in desk.pulses} | {"data": desk.data}
-    known = {each.beat for each in COMPONENTS}
+    known = {WATCHDOG, *(each.beat for each in COMPONENTS)}
     rows = [
         _row(each, found.get(each.check), pulses.get(each.beat or each.check))
         for each in COMPONENTS

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import path
 
+from mpx_site.access import door, factor_views
 from mpx_site.portal import (
     alerts_views,
     audit_views,
@@ -16,6 +17,7 @@ from mpx_site.portal import (
     models_views,
     opportunities,
     positions_views,
+    quality_views,
     risk_views,
     rules_views,
     runbook_views,
@@ -30,7 +32,9 @@ from mpx_site.portal import (
 
 urlpatterns = [
     path("", views.home, name="home"),
-    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", door.Door.as_view(), name="login"),
+    path("login/code/", door.code, name="login-code"),
+    path("login/again/", door.again, name="login-again"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("status/", views.status, name="status"),
     path("signals/", signal_views.signals, name="signals"),
@@ -56,6 +60,7 @@ urlpatterns = [
     path("alerts/", alerts_views.alerts, name="alerts"),
     path("alerts/again/", alerts_views.send_again, name="alerts-again"),
     path("health/", health_views.health, name="health"),
+    path("health/data/", quality_views.quality, name="data-quality"),
     path("health/examine/", health_views.examine, name="health-examine"),
     path("runbook/", runbook_views.page, name="runbook"),
     path("audit/", audit_views.audit, name="audit"),
@@ -63,6 +68,7 @@ urlpatterns = [
     path("settings/", settings_views.settings, name="settings"),
     path("settings/looks/", settings_views.looks, name="settings-looks"),
     path("settings/sessions/end/", settings_views.end, name="settings-sessions-end"),
+    path("settings/second-factor/", factor_views.second_factor, name="second-factor"),
     path("settings/tokens/", settings_views.make_token, name="settings-token-make"),
     path("settings/tokens/revoke/", settings_views.revoke_token, name="settings-token-revoke"),
     path("settings/telegram/", settings_views.make_code, name="settings-telegram-code"),

@@ -100,19 +100,21 @@ def read(body: bytes, *, sha: str) -> Served:
     return Served(trees, learnt)
 
 
-def _head(line: bytes) -> Learnt:
+class _Head(msgspec.Struct, frozen=True):
+    mpx_model: int
+    features_sha256: str
+    learnt: msgspec.Raw
 
-    class Head(msgspec.Struct):
-        mpx_model: int
-        features_sha256: str
-        learnt: Learnt
+
+def _head(line: bytes) -> Learnt:
+    from rules.ml.training import Learnt  # loads LightGBM
 
     try:
-        head = msgspec.json.decode(line, type=Head)
+        head = msgspec.json.decode(line, type=_Head)
+        if head.mpx_model != FORMAT:
+            raise BadModel(f"it is of format {head.mpx_model}, and this release reads {FORMAT}")
+        if head.features_sha256 != FEATURES_SHA:
+            raise BadModel("it was trained on other features than this release computes")
+        return msgspec.json.decode(head.learnt, type=Learnt)
     except msgspec.MsgspecError as error:
         raise BadModel("its first line cannot be read") from error
-    if head.mpx_model != FORMAT:
-        raise BadModel(f"it is of format {head.mpx_model}, and this release reads {FORMAT}")
-    if head.features_sha256 != FEATURES_SHA:
-        raise BadModel("it was trained on other features than this release computes")
-    return head.learnt

@@ -17,12 +17,11 @@ from markets.fills import PRICE_ONE
 LOOK_NS: Final = 20_000_000  # at most 50 slices a second
 ROUND_NS: Final = 1_000_000_000  # in which every book has its turn
 FADE_S: Final = 60.0  # time constant of what is averaged
-LONG_S: Final = 10.0  # a longer pause between two looks says nothing about a second
 
 
 @dataclass(slots=True)
 class Beat:
-    """What is remembered of one book: the last look, and its running averages."""
+    """What is remembered of one book: the last change seen, and its running averages."""
 
     at: int  # unix ns
     stamp: object
@@ -30,9 +29,17 @@ class Beat:
     variance: float = 0.0  # of the logit per second
     activity: float = 0.0
 
-    @property
-    def volatility(self) -> float:
-        return math.sqrt(self.variance)
+    def volatility(self, at: int) -> float:
+        """Return the standard deviation of the logit per root second, faded to a time."""
+        return math.sqrt(self.variance * _left(at - self.at))
+
+    def liveliness(self, at: int) -> float:
+        """Return the share of recent seconds with a change, faded to a time."""
+        return self.activity * _left(at - self.at)
+
+
+def _left(ns: int) -> float:
+    return math.exp(-max(ns, 0) / 1e9 / FADE_S)
 
 
 class Pulse:
@@ -69,14 +76,11 @@ class Pulse:
 
     def _look(self, book: Book, at: int) -> None:
         beat = self._beats.get(book.market_id)
-        logit = logit_of(book)
         if beat is None:
-            self._beats[book.market_id] = Beat(at, book.stamp, logit)
-            return
-        seconds = (at - beat.at) / 1e9
-        if 0 < seconds <= LONG_S:
-            _average(beat, logit, seconds, changed=book.stamp is not beat.stamp)
-        beat.at, beat.stamp, beat.logit = at, book.stamp, logit
+            self._beats[book.market_id] = Beat(at, book.stamp, logit_of(book))
+        elif book.stamp is not beat.stamp:  # most are as they were: their averages only fade
+            _average(beat, logit_of(book), (at - beat.at) / 1e9)
+            beat.at, beat.stamp = at, book.stamp
 
 
 def logit_of(book: Book) -> float | None:
@@ -87,9 +91,10 @@ def logit_of(book: Book) -> float | None:
     return math.log(mid / (1.0 - mid))
 
 
-def _average(beat: Beat, logit: float | None, seconds: float, *, changed: bool) -> None:
-    weight = 1.0 - math.exp(-seconds / FADE_S)
-    beat.activity += weight * (min(float(changed) / seconds, 1.0) - beat.activity)
+def _average(beat: Beat, logit: float | None, seconds: float) -> None:
+    """Take one change after so many quiet seconds into the averages."""
+    weight = 1.0 - _left(round(seconds * 1e9))
+    beat.activity += weight * (1.0 / max(seconds, 1.0) - beat.activity)
     if logit is not None and beat.logit is not None:
-        moved = (logit - beat.logit) ** 2 / seconds
-        beat.variance += weight * (moved - beat.variance)
+        beat.variance += weight * ((logit - beat.logit) ** 2 / seconds - beat.variance)
+    beat.logit = logit if logit is not None else beat.logit

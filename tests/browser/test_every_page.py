@@ -35,9 +35,12 @@ PAGES = {
     "risk": "/risk/",
     "alerts": "/alerts/",
     "health": "/health/",
+    "data-quality": "/health/data/",
     "runbook": "/runbook/",
     "audit": "/audit/",
     "settings": "/settings/",
+    "second-factor": "/settings/second-factor/",
+    "login-again": "/login/again/",
     "opportunities": "/opportunities/",
     "kpis": "/kpi/",
     "scoreboard": "/scoreboard/",
@@ -57,7 +60,7 @@ PAGES = {
 }
 # Pages that are not of this list: steps (POST), parts of pages, and what is walked elsewhere.
 ELSEWHERE = {
-    "login", "logout", "status", "signal-rows", "signal-rows-full", "signal-steps",
+    "login", "login-code", "logout", "status", "signal-rows", "signal-rows-full", "signal-steps",
     "intent-approve", "intent-reject", "intent-cancel", "intent-revise",
     "risk-kill", "risk-rearm", "risk-reset", "risk-confirm", "risk-refuse",
     "alerts-again", "health-examine", "audit-verify",

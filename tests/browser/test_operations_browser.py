@@ -22,6 +22,7 @@ PAGES = {
     "alerts": "/alerts/",
     "alerts-none": "/alerts/?kind=breaker.",
     "health": "/health/",
+    "data-quality": "/health/data/",
     "audit": "/audit/",
     "audit-none": "/audit/?actor=nobody",
     "runbook": "/runbook/",
@@ -133,7 +134,7 @@ def test_the_chain_is_verified_by_a_button(page: Page) -> None:
 def test_the_slow_checks_are_looked_at_on_demand_and_lead_to_the_runbook(page: Page) -> None:
     page.goto("/health/")
     page.get_by_role("button", name="Look now").click()
-    expect(page.get_by_text("Looked at 8 things")).to_be_visible()
+    expect(page.get_by_text("Looked at 10 things")).to_be_visible()
     shot(page, "health-examined")
     page.locator(".parts a", has_text="Runbook").first.click()
     expect(page).to_have_url(re.compile(r"/runbook/#"))

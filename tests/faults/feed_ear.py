@@ -43,6 +43,10 @@ class FeedEar:
                 else:
                     self.heard.append(told)
 
+    def shout(self) -> None:
+        """Send more than the feed takes, for which it closes."""
+        self._socket.send("x" * 8_000)
+
     def holes(self) -> list[tuple[int, int]]:
         """Return the numbers that are missing without having been announced as missing."""
         found, last = [], None

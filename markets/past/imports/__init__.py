@@ -59,7 +59,8 @@ FORMATS = (
             "ts_ms token type side price size best_bid best_ask", tables.price_changes),
     _format("trades", "fills of the data API",
             "timestamp type conditionId outcomeIndex price title eventSlug", tables.trades),
-    _format("price-history", "price histories of events", "events event_count", documents.price_history),
+    _format("price-history", "price histories of events", "events event_count",
+            documents.price_history),
     _format("top-dump", "dump of a top-of-book cache", "snapshotAt topOfBookByAssetId",
             documents.top_dump),
 )  # fmt: skip

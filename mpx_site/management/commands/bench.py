@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from mpx_site.benchmarks import feed, scan, stream, write
+from mpx_site.benchmarks import backtest, feed, scan, stream, write
 
 
 class Command(BaseCommand):
@@ -26,12 +26,16 @@ class Command(BaseCommand):
         feeding.add_argument("--clients", type=int, default=500)
         writing = commands.add_parser("write", help="ticks into PostgreSQL, in a schema of its own")
         writing.add_argument("--rows", type=int, default=400_000)
-        for each in (streaming, scanning, feeding, writing):
+        testing = commands.add_parser("backtest", help="the past through all rules, one core")
+        testing.add_argument("--ticks", type=int, default=20_000)
+        for each in (streaming, scanning, feeding, writing, testing):
             each.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["bench"] == "stream":
             result = stream.run(books=options["books"], messages=options["messages"])
+        elif options["bench"] == "backtest":
+            result = backtest.run(ticks=options["ticks"])
         elif options["bench"] == "feed":
             result = feed.run(clients=options["clients"])
         elif options["bench"] == "write":

@@ -109,7 +109,7 @@ LOOKS: dict[str, Callable[[httpx.Client], bool]] = {
 @contextmanager
 def reading() -> Iterator[str]:
     """Give the text of a token that may read, for the block."""
-    user, _ = User.objects.get_or_create(username=READER, defaults={"password": "!"})
+    user, _ = User.objects.get_or_create(username=READER, defaults={"password": "!"})  # nosec B105
     token, text = api_token_book.make(
         user, name="smoke", scopes=[Scope.READ], days=1, at=timezone.now()
     )
