@@ -21,7 +21,7 @@ from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
 from markets.frames import Frame
 from markets.models import Event, Quote, Tick
 from rules.load import publish_missing
-from signals import running, sources, store
+from signals import sources, store
 from signals.live import Live
 from signals.models import Signal
 from signals.running import LiveThread
