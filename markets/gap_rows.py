@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db import transaction
 
@@ -11,6 +12,7 @@ from markets.gaps import Break, HealedGap
 from markets.models import Gap
 
 REASON_LENGTH = 120
+NOT_RUNNING = "the stream was not running"
 
 
 def opened(breaks: Iterable[Break]) -> None:
@@ -41,6 +43,21 @@ def healed(gaps: Iterable[HealedGap]) -> None:
             healed_at=moment(gap.healed_at),
             healing_seconds=(gap.healed_at - gap.opened_at) / 1e9,
         )
+
+
+def not_running(since: datetime, until: datetime, *, books: int) -> None:
+    """Store a time in which no stream ran, from its last sign of life to known books."""
+    gap = Gap(
+        kind=Gap.Kind.CONNECTION,
+        subject="stream",
+        reason=NOT_RUNNING,
+        books=books,
+        opened_at=since,
+        healed_at=until,
+        healing_seconds=(until - since).total_seconds(),
+        ending=Gap.Ending.HEALED,
+    )
+    Gap.objects.bulk_create([gap], ignore_conflicts=True)
 
 
 def close_lost() -> int:
