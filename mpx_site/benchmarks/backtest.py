@@ -245,7 +245,7 @@ def _seed_seconds(
 
 
 def _memory() -> tuple[float, float]:
-    """Return the resident memory that a pass needs over a span and over ten times it, in MB."""
+    """Return the resident memory of a process after a span and after ten times it, in MB."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         short, long = Path(folder) / "short.jsonl", Path(folder) / "long.jsonl"
         _write(short, MEMORY_TICKS)
@@ -268,11 +268,10 @@ def _write(path: Path, count: int) -> None:
 
 
 def resident(path: Path) -> float:
-    """Return how much memory a process takes that runs one recording, beyond what it loads."""
+    """Return how much memory a process takes at the end of one recording, all of it."""
     part, _ = our_part(shipped())
-    before = resident_mb()
     for frame in past_of_recording(path).frames():
         part.take(frame)
     part.finish()
     gc.collect()
-    return resident_mb() - before
+    return resident_mb()
