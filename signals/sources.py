@@ -109,11 +109,12 @@ class Simulated:
     world: World
     clock: Clock
     asked: Callable[[], Burst | None]
+    speed: float = 1.0
 
     async def run(self, take: Take) -> None:
         listening = asyncio.create_task(self._listen())
         try:
-            await Paced(world_frames(self.world), self.clock).run(take)
+            await Paced(world_frames(self.world), self.clock, self.speed).run(take)
         finally:
             listening.cancel()
 
