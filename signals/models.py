@@ -13,8 +13,8 @@ from django.db.models.functions import Coalesce, TruncHour
 
 from markets.models import Event
 from rules.models import Rule, RuleVersion
-from signals import outcome_models as outcome_models
 from signals import demo_models as demo_models
+from signals import outcome_models as outcome_models
 from signals import whatif_models as whatif_models
 
 if TYPE_CHECKING:
