@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from heapq import heappop, heappush
 
-from execution.backtest.terms import PATIENCE_MS, FillTerms
+from execution.backtest.terms import FillTerms
 from execution.backtest.trades import LegResult, Trade
 from execution.matching import Order, lowest_limit
 from execution.paper import MS, PaperBroker, ladder_of
@@ -73,7 +73,7 @@ class Lane:
         self._waiting[number] = len(wanted)
         latency = self.terms.drawn(trade.key)
         delay = self.latency_ms if latency is None else latency
-        deadline = moment(at + (delay + PATIENCE_MS) * MS)
+        deadline = moment(at + (delay + self.terms.patience_ms) * MS)
         tickets = []
         for place, each in enumerate(wanted):
             order = Order(
@@ -119,7 +119,7 @@ class Lane:
         """
         while self._later and self._later[0][0] <= at:
             _, _, ticket = heappop(self._later)
-            deadline = moment(at) + timedelta(milliseconds=self.latency_ms + PATIENCE_MS)
+            deadline = moment(at) + timedelta(milliseconds=self.latency_ms + self.terms.patience_ms)
             self._send([replace(ticket, deadline=deadline)], at=at)
         keys = [
             key
