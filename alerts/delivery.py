@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
-from alerts import journal, threads, voices
+from alerts import journal, threads, trace, voices
 from alerts.composing import ALWAYS_TOLD, BUDGET_SPENT, Batch, batches, manner_of, portal
 from alerts.lines import line_of
 from alerts.messages import Alert, Later, Line, Message, Never, Outcome, Sent
@@ -40,6 +40,11 @@ DRY_RUN = "dry_run"
 MAY_TEST = "alerts.test_voice"
 SENDING = ("sent", "told", "last_ok_at", "broken", "broken_at", "not_before", "chat")
 State = OutboxEntry.State
+CLOSED = {
+    State.SENT: "alert.sent",
+    State.FAILED: "alert.failed",
+    State.SUPPRESSED: "alert.suppressed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,7 @@ def _rehearse(voice: Voice, rows: Sequence[OutboxEntry], at: datetime) -> int:
     """Do everything but send, and say so in the log and on the rows."""
     for row in rows:
         words = words_of(row.kind, row.payload)
-        log.info("alert.dry_run", key=row.key, text=as_text(words, portal=portal()))
+        _log("alert.dry_run", row, text=as_text(words, portal=portal()))
     why = f"{voices.label(voice.name)} is off"
     return sum(_close(row, State.SENT, reason=why, transport=DRY_RUN, sent_at=at) for row in rows)
 
@@ -258,14 +263,24 @@ def _again(row: OutboxEntry, outcome: Later | Never, at: datetime) -> None:
     OutboxEntry.objects.filter(pk=row.pk, state=State.PENDING).update(
         attempts=F("attempts") + 1, due_at=at + wait, reason=outcome.reason[:300]
     )
+    _log("alert.later", row, seconds=wait.total_seconds(), reason=outcome.reason)
 
 
 def _close(row: OutboxEntry, state: State, *, reason: str = "", **told: object) -> int:
     """Settle a row that is still pending; return 1, or 0 if another process was faster."""
     sent = 1 if state == State.SENT else 0
-    return OutboxEntry.objects.filter(pk=row.pk, state=State.PENDING).update(
+    closed = OutboxEntry.objects.filter(pk=row.pk, state=State.PENDING).update(
         state=state, reason=reason[:300], attempts=F("attempts") + sent, **told
     )
+    if closed:
+        _log(CLOSED[state], row, reason=reason)
+    return closed
+
+
+def _log(event: str, row: OutboxEntry, **fields: object) -> None:
+    """Log what became of a row under the id of what it tells of."""
+    trace_id = row.payload.get(trace.FIELD) or trace.current()
+    log.info(event, trace_id=trace_id, key=row.key, voice=row.voice, **fields)
 
 
 @transaction.atomic

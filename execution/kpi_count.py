@@ -105,7 +105,8 @@ def midnight(day: date) -> datetime:
 
 def _opened(first: date, last: date, rule: str | None) -> SignalQuerySet:
     start, end = midnight(first), midnight(last) + timedelta(days=1)
-    rows = Signal.objects.filter(opened_at__gte=start, opened_at__lt=end).order_by()
+    # Told by what they are not: else SQLite reads every row by the index of `opened_at`.
+    rows = Signal.objects.exclude(opened_at__lt=start).exclude(opened_at__gte=end).order_by()
     return rows if rule is None else rows.filter(rule__code=rule)
 
 

@@ -115,27 +115,32 @@ class PaperBroker:
         """Respect what an earlier process took of a book."""
         self._recalled.append((takes, market_id, outcome, side))
 
-    def on_frame(self, at: int) -> None:
-        """Look at the orders after a frame that came at a time (unix ns)."""
+    def on_frame(self, at: int, keys: Iterable[Key] | None = None) -> None:
+        """Look at the orders after a frame that came at a time (unix ns).
+
+        `keys` are those that it can concern, where the caller knows: of the frame's market, or
+        with a time that has come. None: all.
+        """
         self.last_frame_at = at
         if self._working or self._arriving or self._done:
-            self._advance(at)
+            self._advance(at, keys)
 
-    def on_time(self, at: int) -> None:
-        """Let time pass without a frame."""
+    def on_time(self, at: int, keys: Iterable[Key] | None = None) -> None:
+        """Let time pass without a frame; `keys` as for `on_frame`."""
         while self._recalled:
             takes, market_id, outcome, side = self._recalled.popleft()
             self.footprints.leave(takes, market_id=market_id, outcome=outcome, side=side)
         if self._working or self._arriving or self._done:
-            self._advance(at)
+            self._advance(at, keys)
 
-    def _advance(self, at: int) -> None:
+    def _advance(self, at: int, keys: Iterable[Key] | None = None) -> None:
         while self._done:
             self._answered.discard(self._done.popleft())
         while self._arriving:
             self._start(self._arriving.popleft(), at)
-        for working in list(self._working.values()):
-            self._look(working, at)
+        for key in list(self._working if keys is None else keys):
+            if key in self._working:
+                self._look(self._working[key], at)
 
     def _start(self, ticket: Ticket, at: int) -> None:
         if ticket.key in self._working or ticket.key in self._answered:

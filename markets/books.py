@@ -197,16 +197,14 @@ class Books:
         What does not hold is asked for (`Book.needs_answer`): a lost or swapped
         change below the touch shows nowhere else.
         """
-        proven = 0
-        for _ in range(min(PROVE_LOOKS, len(self.by_market))):
-            if not self._turn:
-                self._turn = list(self.by_market.values())
-            book = self._turn.pop()
-            if book.evaluable and not book.is_proven:
-                book.hash_holds()
-                proven += 1
-                if proven == PROVE_HASHES:
-                    return
+        turn = self._turn = self._turn or list(self.by_market.values())
+        part = turn[-PROVE_LOOKS:]
+        del turn[-PROVE_LOOKS:]
+        # Most have been proven since they changed: those are passed in one go.
+        due = [book for book in part if book.evaluable and book.stamp is not book.verified]
+        for book in due[-PROVE_HASHES:]:
+            book.hash_holds()
+        turn += due[:-PROVE_HASHES]
 
     def silent(self) -> list[Book]:
         """List the books whose own feed seems dead: cut off, and nothing came since."""

@@ -14,6 +14,7 @@ from markets.models import Gap
 
 REASON_LENGTH = 120
 STREAM: Final = "stream"  # of a desk whose stream is in one piece
+NOT_RUNNING = "the stream was not running"
 
 
 def opened(breaks: Iterable[Break], *, stream: str = STREAM) -> None:
@@ -50,27 +51,26 @@ def healed(gaps: Iterable[HealedGap], *, stream: str = STREAM) -> None:
         )
 
 
+def not_running(since: datetime, until: datetime, *, books: int, stream: str = STREAM) -> None:
+    """Store a time in which a stream did not run, from its last sign of life to known books."""
+    gap = Gap(
+        kind=Gap.Kind.CONNECTION,
+        subject=stream,
+        stream=stream,
+        reason=NOT_RUNNING,
+        books=books,
+        opened_at=since,
+        healed_at=until,
+        healing_seconds=(until - since).total_seconds(),
+        ending=Gap.Ending.HEALED,
+    )
+    Gap.objects.bulk_create([gap], ignore_conflicts=True)
+
+
 def close_lost(*, but_of: Collection[str] = ()) -> int:
     """Close what a process that ended left open, not what other streams have; return how many."""
     lost = Gap.objects.open().exclude(stream__in=but_of)
     return lost.update(ending=Gap.Ending.PROCESS_ENDED)
-
-
-def taken_over(stream: str, *, since: datetime, at: datetime, books: int) -> None:
-    """Note the time in which nobody had a shard: from its last sign of life to its next."""
-    Gap.objects.get_or_create(
-        kind=Gap.Kind.CONNECTION,
-        subject=stream,
-        opened_at=since,
-        defaults={
-            "stream": stream,
-            "reason": "its process was lost, another took over",
-            "books": books,
-            "ending": Gap.Ending.HEALED,
-            "healed_at": at,
-            "healing_seconds": max((at - since).total_seconds(), 0.0),
-        },
-    )
 
 
 def _text(reason: str) -> str:

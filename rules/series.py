@@ -81,7 +81,11 @@ class ImbalanceTracker:
         self._watch.restart()
 
     def touched(self, book: Book, at: int) -> None:
-        self._watch.update(at, _bids(book), book.asks_of(0))
+        params = self._watch.params
+        if not 0 < book.ask - book.bid <= params.max_spread:
+            self._watch.restart()  # as it would with the levels: they need not be sorted for that
+            return
+        self._watch.update(at, *_best(book, params.levels))
 
     def finding(self, terms: MarketTerms, at: int) -> Finding | None:
         tilt = self._watch.current
@@ -224,6 +228,11 @@ class Series:
         return Sighting(rule, self.terms.market_id, findings, why)
 
 
-def _bids(book: Book) -> Ladder:
-    """Return the bids of outcome 0, best first."""
-    return tuple((price, size_units(book.bids[price])) for price in sorted(book.bids, reverse=True))
+def _best(book: Book, most: int) -> tuple[Ladder, Ladder]:
+    """Return so many levels of outcome 0 at most: bids and asks, best first."""
+    bids, asks = book.bids, book.asks
+    highest, lowest = sorted(bids)[: -most - 1 : -1], sorted(asks)[:most]
+    return (
+        tuple([(price, size_units(bids[price])) for price in highest]),
+        tuple([(price, size_units(asks[price])) for price in lowest]),
+    )

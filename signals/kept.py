@@ -10,7 +10,6 @@ The live path only appends frames to a list; a thread writes them.
 
 from __future__ import annotations
 
-import logging
 import pickle
 import queue
 import secrets
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from markets.frames import Frame
 from markets.listing import OVER
@@ -33,7 +33,7 @@ from rules import house
 from signals import checkpoints
 from signals.pipeline import Pipeline, Step
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 SPAN_SECONDS = 900.0
 FINISH_SECONDS = 10.0  # for what is still to be written at the end
@@ -78,6 +78,7 @@ class Kept:
         self._keeping = keeping
         self._header = header
         self._session = secrets.token_hex(4)
+        checkpoints.code()  # of the code that runs, before anything newer lies there
         self._number = 0
         self._house: dict[str, Frame] = {}  # by request
         self._pages: dict[str, Page] = {}  # by event
@@ -152,7 +153,7 @@ class Kept:
         try:
             return checkpoints.packed(self._pipeline)
         except (RecursionError, pickle.PicklingError, TypeError) as error:
-            log.warning("kept.no_checkpoint error=%s", error)
+            log.warning("kept.no_checkpoint", error=str(error))
             return None
 
     def _begin(self, state: State, checkpoint: bytes | None = None) -> None:
@@ -264,7 +265,7 @@ class _Scribe(threading.Thread):
         """Frames were thrown away because this thread cannot follow."""
         self.failures += 1
         self._new_at = time.monotonic() + RETRY_SECONDS
-        log.error("kept.overrun waiting=%d", self.waiting)
+        log.error("kept.overrun", waiting=self.waiting)
 
     def finish(self) -> None:
         self._queue.put(None)
@@ -298,7 +299,7 @@ class _Scribe(threading.Thread):
             self.failures += 1
             self._new_at = time.monotonic() + RETRY_SECONDS
             self._writer = None  # what was written before stays readable
-            log.exception("kept.failed folder=%s", self._keeping.folder)
+            log.exception("kept.failed", folder=str(self._keeping.folder))
 
     def _begin(self, begin: _Begin) -> None:
         whole = self._writer is not None or begin.span.number == 1
@@ -351,9 +352,8 @@ class _Scribe(threading.Thread):
             code=checkpoints.code(),
         )
         self._span.ending_path.write_bytes(msgspec.json.encode(ending))
-        log.info(
-            "kept.ended span=%s digest=%s changes=%d", self._span.path.name, end.digest, end.changes
-        )
+        span = self._span.path.name
+        log.info("kept.ended", span=span, digest=end.digest, changes=end.changes)
 
     def _close(self) -> None:
         writer, self._writer = self._writer, None

@@ -20,7 +20,6 @@ from django.db import (
     transaction,
 )
 
-from alerts.models import Heartbeat
 from markets import gap_rows, watch
 from markets.books import Books
 from markets.ingest import Followed
@@ -58,7 +57,7 @@ def source_of(name: str, *, clock: Clock, books: Books, share: Share | None = No
         world = World(
             seed=settings.SIMULATOR_SEED, events=settings.SIMULATOR_EVENTS, start=clock.now()
         )
-        return Simulated(world, clock, demo.next_burst, part)
+        return Simulated(world, clock, demo.next_burst, share=part)
     if name.startswith("replay:"):
         frames = recorded(Path(name.removeprefix("replay:")), problems=books.problems)
         return Paced(map(Sieve(part), frames) if part else frames, clock)
@@ -110,13 +109,6 @@ def _keeping(share: Share | None) -> Keeping | None:
         return Keeping(settings.MPX_KEEP_DIR, hours, settings.MPX_KEEP_MB)
     folder = share.folder(settings.MPX_KEEP_DIR)
     return Keeping(folder, hours, max(settings.MPX_KEEP_MB // share.shards, 1))
-
-
-def _note_takeover(share: Share, *, at: datetime) -> None:
-    last = Heartbeat.objects.filter(pk=share.name).first()
-    if last is not None:
-        books = sum(last.detail.get("books", {}).values())
-        gap_rows.taken_over(share.name, since=last.at, at=at, books=books)
 
 
 class LiveThread(threading.Thread):
@@ -204,8 +196,6 @@ class LiveThread(threading.Thread):
             self._share.confirm()
             store.close_lost(at=at, among=self._share.left_open())
             gap_rows.close_lost(but_of=self._share.others)
-            if self._share.claim.was_lost and not self._share.alone:
-                _note_takeover(self._share, at=at)
 
     def stop(self) -> None:
         """Ask the thread to end; it stores what it has first. Join it to wait."""

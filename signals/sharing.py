@@ -46,6 +46,20 @@ THERE: Final = "stream-at-"
 HOW_MANY: Final = "stream-shards"  # its holder is the number that all must agree on
 
 
+def shards_here(shards: int) -> tuple[str, ...]:
+    """Return the names of the shards that a process on this host holds now."""
+    rows = Lease.objects.filter(name__startswith=SHARD, until__gt=Now())
+    ours = rows.filter(holder__startswith=f"{socket.gethostname()[:40]}:").values_list("name")
+    names = shared_beats.part_names(STREAM, shards)
+    return tuple(names[int(name.removeprefix(SHARD))] for (name,) in ours.order_by("name"))
+
+
+def is_here() -> bool:
+    """Say whether a process on this host has told lately that it is there."""
+    rows = Lease.objects.filter(name__startswith=f"{THERE}{socket.gethostname()[:30]}-")
+    return rows.filter(until__gt=Now()).exists()
+
+
 class Stream(Protocol):
     """What runs on a shard: a `LiveThread`."""
 

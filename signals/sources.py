@@ -135,6 +135,7 @@ class Simulated:
     world: World
     clock: Clock
     asked: Callable[[], Burst | None]
+    speed: float = 1.0
     share: Share | None = None
 
     async def run(self, take: Take) -> None:
@@ -143,7 +144,7 @@ class Simulated:
         if self.share:
             frames = map(Sieve(self.share), frames)
         try:
-            await Paced(frames, self.clock).run(take)
+            await Paced(frames, self.clock, self.speed).run(take)
         finally:
             listening.cancel()
 

@@ -21,6 +21,7 @@ from django.db import (
 )
 
 from alerts import shared_beats
+from alerts.models import Heartbeat
 from markets import catalogue, gap_rows, ticks
 from markets.frames import moment
 from markets.gaps import Break, HealedGap
@@ -102,6 +103,7 @@ class Writer(threading.Thread):
         self._halt = threading.Event()
         self._texts = TextsTold()
         self._scoring = Scoring()
+        self._restart = Restart(self._stream)
 
     def put(self, batch: Batch) -> None:
         """Hand over a batch; never waits."""
@@ -146,6 +148,7 @@ class Writer(threading.Thread):
         self._store(batch.problems, ticks.quarantine)
         self._store(batch.pulses, pulse_rows.store)
         if batch.beat is not None:
+            self._store([batch], self._restart.note)  # before it beats over the last one
             self._store([batch], self._beat)
 
     def _store(self, items: list[T], step: Callable[[list[T]], object]) -> None:
@@ -205,6 +208,30 @@ class Writer(threading.Thread):
             refused=self.refused,
             **(batch.beat or {}),
         )
+
+
+class Restart:
+    """The time from the last beat of the process before this one until books are known again."""
+
+    def __init__(self, component: str) -> None:
+        self._component = component
+        self._since: datetime | None = None
+        self._looked = self._over = False
+
+    def note(self, batches: list[Batch]) -> None:
+        """Store that time as a gap, once, when a beat tells of fresh books."""
+        (batch,) = batches
+        if not self._looked:
+            last = Heartbeat.objects.filter(pk=self._component).values_list("at", flat=True)
+            self._since, self._looked = last.first(), True
+        states = (batch.beat or {}).get("books")
+        if self._over or not isinstance(states, dict) or not states.get("fresh"):
+            return
+        if self._since is not None:
+            books = sum(states.values())
+            until = datetime.now(UTC)
+            gap_rows.not_running(self._since, until, books=books, stream=self._component)
+        self._over = True
 
 
 def _is_away(error: BaseException | None) -> bool:

@@ -69,7 +69,7 @@ def main(shards: int, seed: int, seconds: int) -> int:
         told = frames(world, until=START + seconds * SECOND)
         return Hurried(told if share.alone else map(Sieve(share), told), clock)
 
-    running.source_of, running.Clock = source_of, VenueClock  # type: ignore[assignment,misc]
+    vars(running).update(source_of=source_of, Clock=VenueClock)
     sharing = Sharing(shards, lambda share: running.LiveThread("mock", share=share))
     run_until_stopped(sharing, seconds=None)
     return 1 if sharing.failed else 0

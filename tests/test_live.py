@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
 from markets.frames import Frame
 from markets.models import Event, Quote, Tick
 from rules.load import publish_missing
-from signals import sources, store
+from signals import running, store
 from signals.live import Live
 from signals.models import Signal
 from signals.running import LiveThread
-from signals.sources import Clock, Paced
+from signals.sources import Clock, Paced, Simulated
 from tests.feed_cast import CROSS, Hand, event_id, market_id, plain
 from tests.live_cast import run_live, shipped_rules, simulated
 from tests.related import rel
@@ -157,7 +158,7 @@ def test_clock_never_stands_still_or_steps_back(monkeypatch):
 @pytest.fixture
 def fast(monkeypatch, settings) -> None:
     """A simulated venue of which a minute takes two seconds."""
-    monkeypatch.setattr(sources, "Paced", lambda frames, clock: Paced(frames, clock, 30))
+    monkeypatch.setattr(running, "Simulated", partial(Simulated, speed=30))
     settings.SIMULATOR_EVENTS = 20
 
 

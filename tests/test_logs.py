@@ -13,8 +13,9 @@ import pytest
 import structlog
 from celery.signals import before_task_publish
 from django.test import Client
+from django.utils import timezone
 
-from alerts import trace
+from alerts import delivery, trace
 from alerts.models import AuditEntry, FeedEntry, OutboxEntry
 from mpx_site.celery import app
 from mpx_site.logs import Lines
@@ -274,9 +275,10 @@ def test_task_goes_on_under_the_id_of_who_asked_for_it():
 @pytest.mark.django_db(transaction=True)
 def test_one_id_leads_from_a_signal_to_its_alert(written, rule):  # noqa: F811
     store.save([opened(rule)])
+    delivery.deliver(at=timezone.now())
 
     events = [line["event"] for line in written.lines if line.get("trace_id") == KEY]
-    assert events == ["signal.opened", "alert.queued"]
+    assert events == ["signal.opened", "alert.queued", "alert.dry_run", "alert.sent"]
     told = (AuditEntry.objects.latest("id").data, FeedEntry.objects.latest("id").payload)
     assert {each["trace_id"] for each in told} == {KEY}
     assert OutboxEntry.objects.latest("id").payload["trace_id"] == KEY

@@ -19,7 +19,7 @@ from alerts.models import AuditEntry
 from execution import intents
 from execution.authenticators import Authenticator, RecoveryCode, has_second_factor
 from mpx_site import api_token_book as book
-from mpx_site.access import factor, pace, totp
+from mpx_site.access import factor, pace, qr, totp
 from mpx_site.access_settings import trusted_proxies
 from mpx_site.models import ApiToken, Bucket
 from mpx_site.portal.settings_sessions import OPENED
@@ -104,6 +104,33 @@ def test_clock_may_be_half_a_minute_off(off, fits):
 )
 def test_what_is_no_code_fits_nothing(code):
     assert totp.step_of(RFC_KEY, code, seconds=59) is None
+
+
+# Of another encoder (the package qrcode, 8.2), as sha256 over its modules row by row.
+OTPAUTH = (
+    "otpauth://totp/MarketPulse-X:olga?secret=4WPYXR6QFBQQHSUAIE5GKFCHZRZAXTXN&issuer=MarketPulse-X"
+)
+PICTURES = [
+    ("a", 0, "8ac8f40772e90e7a9fa290ea15bc45c68c2184a9c85450eac32a0bd7fd07ed4a"),
+    (OTPAUTH, 3, "c3b202109984f8b3ed203a85b216b10052d7341975bdc03c203aa13b71195662"),
+    ("z" * 130, 5, "ec145a7a21cf04b5001470150a166428bd97248010ad1122b053093e3a06c9e3"),
+    ("v" * 200, 7, "49d4fcf68024c2f8e55c9637d05cd0e9652a9eb43b811c58e1774d3179ce9b16"),
+]
+
+
+@pytest.mark.parametrize(("text", "mask", "digest"), PICTURES)
+def test_picture_is_that_of_another_encoder(text, mask, digest):
+    rows = qr.modules(text, mask=mask)
+
+    drawn = "".join(str(int(dark)) for row in rows for dark in row)
+    assert hashlib.sha256(drawn.encode()).hexdigest() == digest
+    assert qr.modules(text) in [qr.modules(text, mask=each) for each in range(8)]
+
+
+def test_name_that_is_too_long_for_a_picture_has_the_text(olga):
+    olga.username = "n" * 150
+
+    assert factor.begin(olga, at=NOW).picture is None
 
 
 def test_code_works_once(olga):

@@ -183,7 +183,7 @@ def test_another_takes_the_shard_of_one_that_was_killed(fleet: Fleet) -> None:
         "select ending, healing_seconds from markets_gap where subject = 'stream-1'"
     )
     assert gap[0] == "HEALED"
-    assert 0 < gap[1] < TAKEN_OVER_SECONDS
+    assert 0 < gap[1] < TAKEN_OVER_SECONDS + 5  # until its books are known, not just it
     audit_holds(fleet)
 
 

@@ -156,6 +156,8 @@ def test_rolling_restart_loses_nothing(topology: Topology) -> None:
         "SELECT count(*) FROM signals_signal s WHERE level = 'P1' AND NOT EXISTS "
         "(SELECT 1 FROM alerts_outboxentry o WHERE o.key = 'signal:' || s.key || ':P1')"
     ), "a P1 has no alert"
+    told = "SELECT count(*) FROM markets_gap WHERE reason = 'the stream was not running'"
+    assert topology.value(told) == 1, "the restart is no gap"
     gapless = "SELECT count(*) FROM (SELECT topic, max(seq) - min(seq) + 1 - count(*) AS holes "
     gapless += "FROM alerts_feedentry GROUP BY topic) AS topics WHERE holes <> 0"
     assert not topology.value(gapless), "the feed has a hole"

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -234,7 +234,7 @@ def _unreadable(plan: Plan, way: Way, tell: Say) -> Check:
         return Check(3, "resolution unreadable", None, "no market resolves in these data")
     first = min(ends.values())
     whole = way(plan, plan.frames(), (first,))
-    other = way(plan, (_other_ending(frame) for frame in plan.frames()), (first,))
+    other = way(plan, (_other_ending(frame, ends) for frame in plan.frames()), (first,))
     same = other.marks[first] == whole.marks[first]
     text = (
         f"{len(ends)} markets resolve; {whole.marks[first][1]} changes before the first, "
@@ -276,23 +276,25 @@ def _resolved(body: bytes) -> Iterator[tuple[str, str, bool]]:
             yield market.market_id, market.condition_id, market.payout is not None
 
 
-def _other_ending(frame: Frame) -> Frame:
-    """Return a listing in which the other side of every market has won."""
+def _other_ending(frame: Frame, ends: Mapping[str, int]) -> Frame:
+    """Return a listing in which the other side of each of these markets has won."""
     if frame.ch != "gamma" or house.is_ours(frame.req) or b"outcomePrices" not in frame.body:
         return frame
     try:
         page = json.loads(frame.body)
     except ValueError:
         return frame
-    _turn(page)
+    _turn(page, ends)
     return with_fields(frame, body=json.dumps(page).encode())
 
 
-def _turn(part: Any) -> None:
+def _turn(part: Any, ends: Mapping[str, int]) -> None:
     for each in part if isinstance(part, list) else part.values():
         if isinstance(each, list | dict):
-            _turn(each)
-    if isinstance(part, dict) and part.get("closed") and "outcomePrices" in part:
+            _turn(each, ends)
+    if not isinstance(part, dict) or str(part.get("id")) not in ends or not part.get("closed"):
+        return
+    if "outcomePrices" in part:
         prices = part["outcomePrices"]
         told = json.loads(prices) if isinstance(prices, str) else prices
         turned = list(reversed(told)) if isinstance(told, list) else told

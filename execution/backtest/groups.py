@@ -6,19 +6,17 @@ comes to the same whatever processes it is spread over.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from execution.backtest.passing import Part
+from execution.backtest.passing import MARKET, Part
 from markets.frames import Frame
 from markets.listing import BadListing, EventTerms, decode_page, read_page
 from markets.problems import Problems
 from rules import house
 
 GROUPS = 8
-_MARKET = re.compile(rb'"market":\s*"(0x[0-9a-f]{1,64})"')
 _MANY = b"["
 
 
@@ -122,12 +120,12 @@ class Router:
             return self._all
         body = frame.body
         if frame.ch == "ws" and body[:1] != _MANY:
-            found = _MARKET.search(body)
+            found = MARKET.search(body)
             if found is None:
                 return self._unnamed()
             part = self._of.get(found[1])
             return (part,) if part is not None else ()
-        named = set(_MARKET.findall(body))
+        named = set(MARKET.findall(body))
         if not named:
             return self._all if frame.ch == "clob" else self._unnamed()
         parts = {id(part): part for each in named if (part := self._of.get(each)) is not None}

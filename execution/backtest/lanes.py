@@ -6,23 +6,24 @@ others. Nothing here looks at a book before an order has arrived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from heapq import heappop, heappush
 
-from execution.backtest.terms import PATIENCE_MS, FillTerms
+from execution.backtest.terms import FillTerms
 from execution.backtest.trades import LegResult, Trade
 from execution.matching import Order, lowest_limit
 from execution.paper import MS, PaperBroker, ladder_of
-from execution.tickets import Report, Ticket
+from execution.tickets import Key, Report, Ticket
 from markets.books import Books
 from markets.fills import FREE, Fee, fee_charged, shares, usd_price
 from markets.frames import moment
 from markets.listing import MarketTerms
 
 BUY, SELL = 0, 1
+AGAIN_NS = 1_000 * MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Lane:
         self._wanted: dict[int, tuple[Wanted, ...]] = {}
         self._bets: dict[int, Trade] = {}
         self._sent = 0
+        self._orders: dict[Key, tuple[bytes, int]] = {}  # market, and when it is looked at
+        self.markets: frozenset[bytes] = frozenset()  # of the orders under way, by condition id
+        self.wakes_at = 0  # unix ns: until then only news of these markets matter
 
     @property
     def busy(self) -> bool:
@@ -69,7 +73,7 @@ class Lane:
         self._waiting[number] = len(wanted)
         latency = self.terms.drawn(trade.key)
         delay = self.latency_ms if latency is None else latency
-        deadline = moment(at + (delay + PATIENCE_MS) * MS)
+        deadline = moment(at + (delay + self.terms.patience_ms) * MS)
         tickets = []
         for place, each in enumerate(wanted):
             order = Order(
@@ -82,7 +86,25 @@ class Lane:
             )
             key = (number, place + 1, BUY)
             tickets.append(_ticket(key, each, order, place=place, deadline=deadline, ms=latency))
+        self._send(tickets, at=at)
+
+    def _send(self, tickets: list[Ticket], *, at: int) -> None:
+        """Hand orders to the venue; remember when it has to look at them at the latest."""
+        quiet = self.terms.quiet_ms * MS
+        for ticket in tickets:
+            latency = self.latency_ms if ticket.latency_ms is None else ticket.latency_ms
+            arrives_at = at + (latency + self.terms.leg_gap_ms * ticket.place) * MS
+            self._orders[ticket.key] = ticket.condition_id.encode(), arrives_at + quiet
         self.broker.accept(tickets)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Work out what to wait for: news of some markets, or a time."""
+        orders = self._orders.values()
+        self.markets = frozenset([market for market, _ in orders])
+        self.wakes_at = min([at for _, at in orders], default=2**63)
+        if self._later:
+            self.wakes_at = min(self.wakes_at, self._later[0][0])
 
     def _fee(self, terms: MarketTerms) -> Fee:
         fee = terms.fee or FREE
@@ -90,20 +112,39 @@ class Lane:
             return fee
         return Fee(fee.rate * self.terms.fee_factor, fee.exponent)
 
-    def on_frame(self, at: int) -> None:
-        """Let a frame's time come: send what is due, and take in what the venue answered."""
+    def on_frame(self, at: int, market: bytes | None = None) -> None:
+        """Let a frame's time come: send what is due, and take in what the venue answered.
+
+        `market` is what the frame speaks of (condition id); empty: nobody knows, None: nothing.
+        """
         while self._later and self._later[0][0] <= at:
             _, _, ticket = heappop(self._later)
-            deadline = moment(at) + timedelta(milliseconds=self.latency_ms + PATIENCE_MS)
-            self.broker.accept([replace(ticket, deadline=deadline)])
-        self.broker.on_frame(at)
+            deadline = moment(at) + timedelta(milliseconds=self.latency_ms + self.terms.patience_ms)
+            self._send([replace(ticket, deadline=deadline)], at=at)
+        keys = [
+            key
+            for key, (place, due) in self._orders.items()
+            if due <= at or place == market or market == b""
+        ]
+        self.broker.on_frame(at, keys)
         reports = self.broker.reports
         while reports:
             self._answered(reports.popleft(), at)
+        self._put_off(keys, at)
+        if keys or self._later:
+            self._plan()
+
+    def _put_off(self, keys: Iterable[Key], at: int) -> None:
+        """Look again at what waits for a book that can be trusted: on news, or in a while."""
+        for key in keys:
+            held = self._orders.get(key)
+            if held is not None and held[1] <= at:
+                self._orders[key] = held[0], at + AGAIN_NS
 
     def _answered(self, report: Report, at: int) -> None:
         number, place, side = report.ticket.key
         self.broker.forget(report.ticket.key)
+        self._orders.pop(report.ticket.key, None)
         trade = self.trades[number]
         leg = trade.legs[place - 1]
         if side == BUY:

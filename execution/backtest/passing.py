@@ -8,6 +8,7 @@ runs the same whoever runs beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -34,6 +35,8 @@ from rules.kernel.finding import Finding, MarketView
 from signals.episodes import SignalChange
 from signals.pipeline import Pipeline, Step
 
+# The market that a message speaks of; what tells of several, or of none, has no such start.
+MARKET = re.compile(rb'"market":\s*"(0x[0-9a-f]{1,64})"')
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
@@ -146,7 +149,7 @@ class Part:
         if step.changes:
             self._told(step.changes)
         if self._busy:
-            self._work(t)
+            self._work(t, frame)
 
     def take_events(self, frame: Frame, events: Iterable[EventTerms]) -> None:
         """Take over the terms of events that a frame listed."""
@@ -178,10 +181,19 @@ class Part:
             for code, run in self._runs.items()
         }
 
-    def _work(self, t: int) -> None:
+    def _work(self, t: int, frame: Frame | None = None) -> None:
+        """Let the lanes act whose time has come or whose markets a frame speaks of."""
+        market = None
+        if frame is not None and frame.ch == "ws" and frame.req is None:
+            found = MARKET.search(frame.body) if frame.body[:1] != b"[" else None
+            market = found[1] if found is not None else b""
+        ended = False
         for lane in self._busy:
-            lane.on_frame(t)
-        self._busy = [lane for lane in self._busy if lane.busy]
+            if t >= lane.wakes_at or market == b"" or market in lane.markets:
+                lane.on_frame(t, market)
+                ended = ended or not lane.busy
+        if ended:
+            self._busy = [lane for lane in self._busy if lane.busy]
 
     def _listed(self, step: Step, t: int) -> None:
         for event in step.events:
@@ -236,7 +248,7 @@ class Part:
             return
         for lane in run.lanes.values():
             lane.order(made(), wanted, at=at)
-            lane.broker.on_time(at)
+            lane.broker.on_time(at, ())  # they are on their way from that moment
             if lane not in self._busy:
                 self._busy.append(lane)
 

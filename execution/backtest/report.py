@@ -65,7 +65,7 @@ def answer(
         for each in plan.variants
     )
     data = data_row(plan.past, surveyed, since=plan.since, until=plan.until)
-    return Answer(data, results, tuple(_notes(plan, surveyed, done)), done, found)
+    return Answer(data, results, tuple(_notes(plan, surveyed, done, found)), done, found)
 
 
 def _trials(
@@ -113,7 +113,7 @@ def _union(stretches: Iterable[tuple[int, int]]) -> int:
     return total
 
 
-def _notes(plan: Plan, surveyed: Survey, done: Done) -> Iterator[str]:
+def _notes(plan: Plan, surveyed: Survey, done: Done, found: Mapping[str, Found]) -> Iterator[str]:
     """Yield what must be known before the figures are trusted."""
     if plan.past.kind != "books":
         yield f"The data are {KINDS[plan.past.kind]}."
@@ -123,6 +123,20 @@ def _notes(plan: Plan, surveyed: Survey, done: Done) -> Iterator[str]:
             yield f"{detector}: {NEEDS[detector]}"
     if "endgame" in detectors and not surveyed.history:
         yield f"endgame: {NEEDS['endgame']}"
+    yield from _unseen(plan, found)
     yield from done.problems[:20]
     if len(done.problems) > 20:
         yield f"{len(done.problems) - 20} further kinds of bad input."
+
+
+def _unseen(plan: Plan, found: Mapping[str, Found]) -> Iterator[str]:
+    """Say so where the data tell books too seldom for orders to be judged."""
+    legs = [
+        leg for each in found.values() for trade in each.trades.get("own", []) for leg in trade.legs
+    ]
+    unseen = sum(leg.failed == "NO_BOOK" for leg in legs)
+    if legs and unseen * 2 > len(legs):
+        yield (
+            f"{unseen} of {len(legs)} orders met no book in {plan.terms.patience_ms / 1000:g} s: "
+            "these data tell books too seldom to say what would have been filled (--patience-ms)."
+        )

@@ -11,7 +11,6 @@ from typing import Any, Final
 from execution.paper import PaperTerms
 
 CURVE_MS: Final = (0, 200, 500, 1_000, 2_000, 5_000)
-PATIENCE_MS: Final = 60_000  # an order that no book came for by then is a failed leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +31,7 @@ class FillTerms:
     quiet_ms: int = 1_000
     depth_share: Decimal = Decimal("0.5")
     unwind_ms: int = 1_000
+    patience_ms: int = 60_000  # an order that no book came for by then is a failed leg
     capital_usd: Decimal = Decimal(200)
     slippage_bps: int = 80
     stake_usd: Decimal = Decimal(50)

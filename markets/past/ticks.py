@@ -16,7 +16,8 @@ from markets.past.terms import Terms, terms_between
 from markets.past.tops import Top, told_frames, with_breaks
 from markets.past.value import Gap, NotAPast, Past, covered, merged
 
-PIECE_NS = 3_600_000_000_000  # read an hour at a time: ticks have no index by time alone
+# Read a day at a time: ticks have no index by time alone, so that each piece costs a scan.
+PIECE_NS = 86_400_000_000_000
 BATCH = 5_000
 SILENCE_NS = 300_000_000_000  # no tick of any market for so long: the stream was not there
 _COLUMNS = ("at", "market_id", "bid", "ask", "bid_size", "ask_size")
@@ -95,7 +96,7 @@ class _Reader:
 
 
 def tops_between(since: int, until: int) -> Iterator[Top]:
-    """Yield the ticks of [since, until) in the order of their time, an hour in memory at most."""
+    """Yield the ticks of [since, until) in the order of their time; the database sorts each day."""
     for start in range(since, until, PIECE_NS):
         end = min(start + PIECE_NS, until)
         rows = (

@@ -17,7 +17,8 @@ from django.db import transaction
 
 from alerts import journal
 from execution.authenticators import Authenticator, RecoveryCode, has_second_factor
-from mpx_site.access import totp
+from mpx_site.access import qr, totp
+from mpx_site.access.qr import Picture
 
 ISSUER: Final = "MarketPulse-X"
 SECRET_BYTES: Final = 20
@@ -31,10 +32,11 @@ class InUse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app is told, shown once."""
+    """What an authenticator app is told, shown once; `picture` is None for a very long name."""
 
     text: str
     address: str
+    picture: Picture | None
 
 
 @transaction.atomic
@@ -51,7 +53,8 @@ def begin(user: User, *, at: datetime) -> Enrolment:
 
 def enrolment(row: Authenticator) -> Enrolment:
     secret, account = _secret(row), row.user.get_username()
-    return Enrolment(totp.as_text(secret), totp.address(secret, issuer=ISSUER, account=account))
+    address = totp.address(secret, issuer=ISSUER, account=account)
+    return Enrolment(totp.as_text(secret), address, _picture(address))
 
 
 @transaction.atomic
@@ -93,6 +96,13 @@ def passes(user: User, code: str, *, at: datetime) -> str:
     digest = _digest(user, code)
     unused = RecoveryCode.objects.filter(user=user, digest=digest, used_at=None)
     return "recovery" if unused.update(used_at=at) else ""
+
+
+def _picture(address: str) -> Picture | None:
+    try:
+        return qr.picture(address)
+    except qr.TooLong:
+        return None
 
 
 def codes_left(user: User) -> int:

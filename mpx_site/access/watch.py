@@ -80,7 +80,7 @@ class Watch:
         with suppress(OperationalError, InterfaceError):  # the view says so in its own way
             _end_or_note(request, timezone.now())
         response = self._get_response(request)
-        if response.status_code == HTTPStatus.FORBIDDEN:
+        if response.status_code == HTTPStatus.FORBIDDEN and not _was_judged(response):
             with suppress(DatabaseError):
                 _tell_denied(request)
         return response
@@ -114,6 +114,11 @@ def _end_or_note(request: HttpRequest, at: datetime) -> None:
         logout(request)
     elif _is_touched(request) and at - _touched(request) > NOTED_EVERY:
         request.session[TOUCHED] = at.isoformat()
+
+
+def _was_judged(response: HttpResponseBase) -> bool:
+    """Say whether the desk's own checks refused it: then the chain has their words."""
+    return "checks" in (getattr(response, "data", None) or {})
 
 
 def _tell_denied(request: HttpRequest) -> None:

@@ -1,7 +1,9 @@
 """Yardsticks of `bench backtest`: every rule called for every row, from memory or a database.
 
 The rules are the same kernel functions that the engine calls; what is missing is all that
-the engine does to call them less often.
+the engine does to call them less often. A row is a dict as a store gives it: its levels are
+pairs of texts, and each call turns those that it needs into numbers. A `ready` yardstick is
+given the numbers for nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from markets.book import NO_ASK, NO_BID
-from markets.fills import mirrored
+from markets.fills import PRICE_ONE, SIZE_ONE, Ladder, mirrored
 from markets.listing import EventTerms, MarketTerms
 from rules.dsl import DutchBookRule, RuleDefinition
 from rules.kernel.baskets import detect_event
@@ -25,13 +27,23 @@ from rules.rule_kinds import EndgameRule, ImbalanceRule, SpikeRule, TrendRule
 
 Row = Mapping[str, Any]
 Latest = Callable[[str], Row | None]
+SECOND: Final = 1_000_000_000
 WINDOW_NS: Final = 300_000_000_000  # the seed's five minutes
 
 
 class Rowwise:
     """Calls each rule for each row. `hits` are rule, kind and what it is about."""
 
-    def __init__(self, definitions: Sequence[RuleDefinition], events: Iterable[EventTerms]) -> None:
+    def __init__(
+        self,
+        definitions: Sequence[RuleDefinition],
+        events: Iterable[EventTerms],
+        *,
+        ready: bool = False,
+    ) -> None:
+        """`ready`: rows have their ladders in numbers."""
+        self._asks: Callable[[Row], Ladder] = _ready_asks if ready else _read_asks
+        self._no_asks: Callable[[Row], Ladder] = _ready_no_asks if ready else _read_no_asks
         self.hits: set[tuple[str, str, str]] = set()
         self._event = {m.market_id: event for event in events for m in event.markets}
         self._terms = {m.market_id: m for e in self._event.values() for m in e.markets}
@@ -39,15 +51,22 @@ class Rowwise:
         self._last: dict[str, Row] = {}
         self._watches: dict[tuple[str, str], Any] = {}
         self.codes = tuple(self._rules)
+        self._again_at = 0
 
     def take(self, row: Row) -> None:
         """Take a row into account and ask every rule."""
         self._last[row["market"]] = row
         for code in self.codes:
             self.call(code, row, latest=self._last.get)
+        if row["at"] >= self._again_at:
+            self._again_at = row["at"] + SECOND
+            self._again(row["at"])
 
-    def finish(self) -> None:
-        """Nothing is kept open here: a hit counts as soon as it is seen."""
+    def _again(self, at: int) -> None:
+        """Ask what waits for time to pass: a tilted book may not move for a while."""
+        for (code, market), watch in list(self._watches.items()):
+            if isinstance(watch, ImbalanceWatch) and watch.tilted:
+                self.call(code, {**self._last[market], "at": at}, latest=self._last.get)
 
     def call(self, code: str, row: Row, *, latest: Latest) -> None:
         rule = self._rules[code]
@@ -73,16 +92,18 @@ class Rowwise:
 
     def _single(self, rule: RuleDefinition, terms: MarketTerms, row: Row) -> Finding | None:
         key = rule.code, terms.market_id
+        if row["problem"]:
+            return None
         at, bid, ask = row["at"], row["bid"], row["ask"]
         if isinstance(rule, SpikeRule):
             spikes = self._watch(key, lambda: SpikeWatch(terms, rule.params.kernel()))
             if bid != NO_BID and ask != NO_ASK:
-                spikes.update(at, bid, ask, row["no_asks"][0][1], row["asks"][0][1])
+                spikes.update(at, bid, ask, self._no_asks(row)[0][1], self._asks(row)[0][1])
             spike = spikes.still(at)
             return None if spike is None else spike_finding(terms, spike)
         if isinstance(rule, ImbalanceRule):
             tilts = self._watch(key, lambda: ImbalanceWatch(rule.params.kernel()))
-            tilts.update(at, mirrored(row["no_asks"]), row["asks"])
+            tilts.update(at, mirrored(self._no_asks(row)), self._asks(row))
             return None if tilts.current is None else imbalance_finding(terms, tilts.current)
         if isinstance(rule, TrendRule):
             trends = self._watch(key, lambda: TrendWatch(rule.params.kernel()))
@@ -98,7 +119,15 @@ class Rowwise:
 
     def _view(self, terms: MarketTerms, latest: Latest) -> EventView:
         event = self._event[terms.market_id]
-        return EventView(event, tuple(_leg(each, latest(each.market_id)) for each in event.markets))
+        legs = ((each, latest(each.market_id)) for each in event.markets)
+        return EventView(event, tuple(self._leg(*leg) for leg in legs))
+
+    def _leg(self, terms: MarketTerms, row: Row | None) -> MarketView:
+        if row is None:
+            return MarketView(terms, ((), ()), ("awaiting",))
+        if row["problem"]:
+            return MarketView(terms, ((), ()), (row["problem"],))
+        return MarketView(terms, (self._asks(row), self._no_asks(row)))
 
     def _note(self, code: str, found: Iterable[Finding]) -> None:
         for finding in found:
@@ -107,10 +136,30 @@ class Rowwise:
             self.hits.add((code, finding.kind, about or ""))
 
 
-def _leg(terms: MarketTerms, row: Row | None) -> MarketView:
-    if row is None:
-        return MarketView(terms, ((), ()), ("awaiting",))
-    return MarketView(terms, (row["asks"], row["no_asks"]))
+def _ready_asks(row: Row) -> Ladder:
+    ladder: Ladder = row["ready"][0]
+    return ladder
+
+
+def _ready_no_asks(row: Row) -> Ladder:
+    ladder: Ladder = row["ready"][1]
+    return ladder
+
+
+def _read_asks(row: Row) -> Ladder:
+    return tuple([(_units(price), _size(size)) for price, size in row["asks"]])
+
+
+def _read_no_asks(row: Row) -> Ladder:
+    return tuple([(PRICE_ONE - _units(price), _size(size)) for price, size in row["bids"]])
+
+
+def _units(price: str) -> int:
+    return round(float(price) * PRICE_ONE)
+
+
+def _size(size: str) -> int:
+    return round(float(size) * SIZE_ONE)
 
 
 def _moment(at: int) -> datetime:

@@ -101,14 +101,14 @@ def loaded(made: Traffic) -> Pipeline:
 def memory_mb(path: Path) -> float:
     """Return what holding every book takes, in a process that does nothing else."""
     pipeline = _pipeline()
-    before = _resident_mb()
+    before = resident_mb()
     with path.open("rb") as file:
         for event in pickle.load(file):  # noqa: S301 - our own file of a moment ago  # nosec B301
             pipeline.list_event(event, t=0)
         for number, body in enumerate(file):
             pipeline.feed(Frame(number, "ws", body, 1))
     gc.collect()
-    return _resident_mb() - before
+    return resident_mb() - before
 
 
 def _measured_memory(made: Traffic) -> float:
@@ -151,7 +151,7 @@ def _latencies(design: Design, messages: tuple[bytes, ...]) -> list[int]:
     return sorted(spent)
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

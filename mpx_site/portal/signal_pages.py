@@ -148,6 +148,8 @@ COLUMNS = (
     Column("profit_usd", "profit"),
     Column("peak_profit_usd", "peak_profit"),
     Column("cost_usd", "cost"),
+    Column("p_fill", "p_fill"),
+    Column("expected_usd", "expected_usd"),
     Column("opened_at", "opened_at"),
     Column("closed_at", "closed_at"),
     Column("lived_seconds", _lived),

@@ -77,7 +77,11 @@ class ImbalanceWatch:
         if not self._believable(bid_levels, ask_levels):
             self.restart()
             return None
-        bid_size, ask_size = sum(s for _, s in bid_levels), sum(s for _, s in ask_levels)
+        bid_size = ask_size = 0
+        for _, size in bid_levels:
+            bid_size += size
+        for _, size in ask_levels:
+            ask_size += size
         value = (bid_size - ask_size) / (bid_size + ask_size)
         side = (value > 0) - (value < 0)
         if side != self._side or abs(value) < params.rearm_below:
@@ -101,7 +105,11 @@ class ImbalanceWatch:
     def _believable(self, bids: list[Level], asks: list[Level]) -> bool:
         if not bids or not asks or not 0 < asks[0][0] - bids[0][0] <= self.params.max_spread:
             return False
-        put_up = sum(p * s for p, s in bids) + sum((PRICE_ONE - p) * s for p, s in asks)
+        put_up = 0
+        for price, size in bids:
+            put_up += price * size
+        for price, size in asks:
+            put_up += (PRICE_ONE - price) * size
         return put_up >= self.params.min_depth_usd * PRICE_ONE * SIZE_ONE
 
 
