@@ -186,10 +186,10 @@ def test_hostile_text_is_stored_or_left_out_alone(desk):
 def test_database_that_is_away_is_waited_for(desk, monkeypatch, error):
     save, failures = store.save, iter(range(3))
 
-    def away(*given: Any) -> None:
+    def away(*given: Any, **told: Any) -> None:
         for number in failures:
             raise error(f"gone {number}")
-        save(*given)
+        save(*given, **told)
 
     monkeypatch.setattr(store, "save", away)
     desk.put(batch(events=[VIEW.terms], changes=life(desk.rule)))
@@ -200,7 +200,7 @@ def test_database_that_is_away_is_waited_for(desk, monkeypatch, error):
 
 
 def test_end_comes_in_time_though_the_database_stays_away(desk, monkeypatch):
-    def away(*given: Any) -> None:
+    def away(*given: Any, **told: Any) -> None:
         raise OperationalError("gone")
 
     monkeypatch.setattr(store, "save", away)
