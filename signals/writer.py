@@ -11,17 +11,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
-from django.db import (
-    InterfaceError,
-    OperationalError,
-    close_old_connections,
-    connections,
-    transaction,
-)
+from django.db import close_old_connections, connections, transaction
 
 from alerts import journal
 from alerts.models import Heartbeat
 from markets import catalogue, gap_rows, ticks
+from markets.connections import is_away
 from markets.frames import moment
 from markets.gaps import Break, HealedGap
 from markets.listing import EventTerms
@@ -159,6 +154,7 @@ class Writer(threading.Thread):
                     self._refused(items, step, error)
                     return
                 log.error("writer.retry", items=len(items), error=str(error))
+                connections.close_all()  # a session that was opened read-only stays so
                 self._halt.wait(RETRY_SECONDS)
             else:
                 return
@@ -218,7 +214,7 @@ def _is_away(error: BaseException | None) -> bool:
     What fails because a connection broke meanwhile has that break as its context.
     """
     while error is not None:
-        if isinstance(error, OperationalError | InterfaceError):
+        if is_away(error):
             return not _is_beyond_limits(error)
         error = error.__context__
     return False
