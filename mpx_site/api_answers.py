@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -26,6 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from alerts import trace
+from markets.connections import is_away
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -110,7 +110,7 @@ def _told(error: Exception, response: Response, request: Request) -> dict[str, o
 
 def _unexpected(error: Exception, request: Request) -> Response:
     """Say nothing of the inside to the caller; the log has it."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_away(error):
         log.error("api.database", path=request.path, error=str(error))
         status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"
         detail = "The database does not answer. Try again in some seconds."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from http import HTTPStatus
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.views.defaults import server_error
 
+from markets.connections import is_away
 from mpx_site.api_answers import problem_response
 
 RETRY_AFTER_SECONDS = "5"
@@ -17,7 +17,7 @@ RETRY_AFTER_SECONDS = "5"
 
 def failed(request: HttpRequest) -> HttpResponse:
     """Say 503 without a database, as long as it is away, and 500 for a mistake of ours."""
-    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+    if not is_away(sys.exc_info()[1]):
         return server_error(request)
     status = HTTPStatus.SERVICE_UNAVAILABLE
     if request.path.startswith("/api/"):

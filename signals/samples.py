@@ -15,24 +15,24 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
-from markets.book import NO_ASK, NO_BID, Book, size_units
-from markets.fills import FREE, PRICE_ONE, Ladder, NotEnoughDepth, buy, fee_charged, take
+from markets.book import NO_ASK, NO_BID, size_units
+from markets.fills import PRICE_ONE
 from markets.frames import Frame
 from markets.listing import EventTerms, MarketTerms
 from rules.engine import ActiveRule
-from rules.kernel.finding import Finding, Leg
+from rules.kernel.finding import Finding
 from rules.ml.features import LegSeen, Moment, Vector, vector
 from rules.ml.pulse import Pulse
 from rules.ml.samples import SECOND, Labels, Sample
 from rules.rule_kinds import CrossMarketRule, DutchBookRule, TemporalRule
 from signals.episodes import SignalChange
+from signals.following import LegAfter, Pending
 from signals.pipeline import Pipeline
 
 BEST: Final = 5  # levels of a side that are weighed against each other
 EARLIER_NS: Final = 3_600 * SECOND
 MOST_EARLIER: Final = 50  # lifetimes kept of the same legs
 MOST_LEGS: Final = 10_000  # sets of legs whose lifetimes are kept
-UNSURE: Final = frozenset({"crossed", "batch"})  # states of a moment: the book before counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,118 +65,6 @@ def group_of(finding: Finding) -> str:
     return f"across:{hashlib.sha256(markets.encode()).hexdigest()[:16]}"
 
 
-# --- a leg after its moment ----------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _LegAfter:
-    """A leg whose book is followed until its label is known. Ladders are as last trusted."""
-
-    leg: Leg
-    event: EventTerms  # as listed then
-    terms: MarketTerms
-    book: Book
-    epoch: int
-    stamp: object = None
-    asks: Ladder = ()
-    bids: Ladder = ()
-    cost: Decimal | None = None  # of its whole size now; None: not offered
-
-    @property
-    def outcome(self) -> int:
-        return 0 if self.leg.token_id == self.book.token0 else 1
-
-    def look(self) -> str:
-        """Take over the book if it changed; say why nothing can be known of it any more."""
-        book = self.book
-        if book.stamp is self.stamp and not book.state_note:
-            return ""
-        if book.state_note or book.epoch != self.epoch:
-            return "resync" if book.epoch != self.epoch else book.state_note
-        self.stamp = book.stamp
-        if book.state in UNSURE:
-            return ""
-        self.asks = book.asks_of(self.outcome)
-        self.bids = tuple((PRICE_ONE - p, s) for p, s in book.asks_of(1 - self.outcome))
-        self.cost = self._cost()
-        return ""
-
-    def _cost(self) -> Decimal | None:
-        fee, tick = self.terms.fee or FREE, self.terms.tick
-        try:
-            return buy(self.asks, size_units(str(self.leg.size)), fee=fee, tick=tick).cost
-        except NotEnoughDepth:
-            return None
-
-    def bought(self) -> tuple[int, Decimal]:
-        """Return what an order at the leg's limit gets now, in 1e-6 shares, and what it costs."""
-        limit = int(self.leg.limit_price * PRICE_ONE)
-        within = tuple(level for level in self.asks if level[0] <= limit)
-        size = min(size_units(str(self.leg.size)), sum(size for _, size in within))
-        if not size:
-            return 0, Decimal(0)
-        fee = self.terms.fee or FREE
-        return size, buy(within, size, fee=fee, tick=self.terms.tick).cost
-
-    def sold(self, size: int) -> Decimal:
-        """Return what selling so much brings now, after fees; what finds no bid brings nothing."""
-        fee = self.terms.fee or FREE
-        size = min(size, sum(offered for _, offered in self.bids))
-        if not size:
-            return Decimal(0)
-        taken = take(self.bids, size)
-        fees = sum((fee_charged(p, amount, fee=fee) for p, amount in taken), Decimal(0))
-        return Decimal(sum(p * amount for p, amount in taken)).scaleb(-10) - fees
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A sample whose outcome is not known yet."""
-
-    told: Told
-    legs: tuple[_LegAfter, ...]
-    payoff: Decimal
-    least: Decimal  # net profit that still counts, USD
-    arrives: int
-    ends: int
-    arrived: bool = False
-    failed: bool = False
-    bought: tuple[tuple[int, Decimal], ...] = ()
-
-    def judge(self) -> None:
-        """Hold the books as they are against what was claimed."""
-        costs = [leg.cost for leg in self.legs]
-        known = [cost for cost in costs if cost is not None]
-        if len(known) < len(costs) or self.payoff - sum(known, Decimal(0)) < self.least:
-            self.failed = True
-
-    def arrive(self) -> None:
-        self.arrived = True
-        self.bought = tuple(leg.bought() for leg in self.legs)
-        self.judge()
-
-    def look(self) -> str:
-        """Take over the books; say why the outcome will never be known, if so."""
-        for leg in self.legs:
-            why = leg.look()
-            if why:
-                return why
-        if self.arrived:
-            self.judge()
-        return ""
-
-    @property
-    def loss(self) -> Decimal | None:
-        """Return what unwinding costs at the end; None where all legs were had on arrival."""
-        wanted = [size_units(str(leg.leg.size)) for leg in self.legs]
-        if [size for size, _ in self.bought] == wanted:
-            return None
-        paid = sum((cost for _, cost in self.bought), Decimal(0))
-        pairs = zip(self.legs, self.bought, strict=True)
-        back = sum((leg.sold(size) for leg, (size, _) in pairs), Decimal(0))
-        return max(paid - back, Decimal(0))
-
-
 # --- beside the pipeline -------------------------------------------------------------------
 
 
@@ -206,7 +94,7 @@ class Sampler:
         self._capture = capture
         self._leak = leak
         self._now = 0
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._done: list[Sample] = []
         self._dropped: list[str] = []
         self._begun: set[str] = set()  # open episodes that have their sample
@@ -267,7 +155,7 @@ class Sampler:
             self._begin(told, change, legs)
         return told
 
-    def _legs(self, finding: Finding) -> tuple[_LegAfter, ...] | None:
+    def _legs(self, finding: Finding) -> tuple[LegAfter, ...] | None:
         """Return the legs with their books; None where one is not kept any more."""
         found = []
         for leg in finding.legs:
@@ -276,7 +164,7 @@ class Sampler:
             terms = _market_of(event, leg.market_id)
             if book is None or event is None or terms is None:
                 return None
-            found.append(_LegAfter(leg, event, terms, book, book.epoch))
+            found.append(LegAfter(leg, event, terms, book, book.epoch))
         return tuple(found)
 
     def _event(self, market_id: str) -> EventTerms | None:
@@ -284,7 +172,7 @@ class Sampler:
             return self.pipeline.events.get(event_id)
         return None
 
-    def _moment(self, change: SignalChange, legs: Sequence[_LegAfter]) -> Moment:
+    def _moment(self, change: SignalChange, legs: Sequence[LegAfter]) -> Moment:
         finding = change.finding
         ends = [leg.terms.end_at.timestamp() for leg in legs if leg.terms.end_at]
         return Moment(
@@ -299,7 +187,7 @@ class Sampler:
             earlier=self._earlier(change),
         )
 
-    def _seen(self, after: _LegAfter) -> LegSeen:
+    def _seen(self, after: LegAfter) -> LegSeen:
         book, outcome = after.book, after.outcome
         asks, bids = book.asks_of(outcome), book.asks_of(1 - outcome)
         limit = int(after.leg.limit_price * PRICE_ONE)
@@ -320,20 +208,20 @@ class Sampler:
 
     # --- what became of it ------------------------------------------------------------
 
-    def _begin(self, told: Told, change: SignalChange, legs: tuple[_LegAfter, ...]) -> None:
+    def _begin(self, told: Told, change: SignalChange, legs: tuple[LegAfter, ...]) -> None:
         self._begun.add(change.key)
         if self._capture is not None:
             self._capture[change.key] = (told.at, told.vector)
         least = max(least_profit(change.rule), change.finding.profit * Decimal(self.labels.share))
         arrives = told.at + self.labels.latency_ns
         ends = told.at + self.labels.horizon_ns
-        pending = _Pending(told, legs, change.finding.min_payoff, least, arrives, ends)
+        pending = Pending(told, legs, change.finding.min_payoff, least, arrives, ends)
         if why := pending.look():
             self._drop(pending, why)
         else:
             self._pending.append(pending)
 
-    def _settled(self, pending: _Pending, at: int) -> bool:
+    def _settled(self, pending: Pending, at: int) -> bool:
         """Follow one sample to the frame at a time; say whether it is done with.
 
         The books hold that frame already, so what is judged first is what was there before.
@@ -352,7 +240,7 @@ class Sampler:
             return True
         return False
 
-    def _gone(self, leg: _LegAfter) -> bool:
+    def _gone(self, leg: LegAfter) -> bool:
         if self.pipeline.books.by_token.get(leg.leg.token_id) is not leg.book:
             return True
         if self.pipeline.events.get(leg.event.event_id) is leg.event:
@@ -360,7 +248,7 @@ class Sampler:
         terms = _market_of(self._event(leg.leg.market_id), leg.leg.market_id)
         return terms is None or terms.untradable is not None
 
-    def _labelled(self, pending: _Pending) -> Sample:
+    def _labelled(self, pending: Pending) -> Sample:
         told = pending.told
         loss = pending.loss if pending.failed and pending.arrived else None
         sample = Sample(
@@ -377,7 +265,7 @@ class Sampler:
         )
         return self._leaking(sample, pending) if self._leak else sample
 
-    def _leaking(self, sample: Sample, pending: _Pending) -> Sample:
+    def _leaking(self, sample: Sample, pending: Pending) -> Sample:
         """Add what the basket is worth at the end of its label: a feature of the future."""
         costs = [leg.cost for leg in pending.legs if leg.cost is not None]
         whole = len(costs) == len(pending.legs) and not pending.failed
@@ -387,7 +275,7 @@ class Sampler:
             self._capture[sample.key] = (sample.at, leaked)
         return replace(sample, vector=leaked)
 
-    def _drop(self, pending: _Pending, why: str) -> None:
+    def _drop(self, pending: Pending, why: str) -> None:
         self.censored[why] += 1
         self._dropped.append(pending.told.key)
 

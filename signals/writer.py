@@ -12,17 +12,12 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
-from django.db import (
-    InterfaceError,
-    OperationalError,
-    close_old_connections,
-    connections,
-    transaction,
-)
+from django.db import close_old_connections, connections, transaction
 
 from alerts import shared_beats
 from alerts.models import Heartbeat
 from markets import catalogue, gap_rows, ticks
+from markets.connections import is_away
 from markets.frames import moment
 from markets.gaps import Break, HealedGap
 from markets.lease import LeaseLost
@@ -168,6 +163,7 @@ class Writer(threading.Thread):
                     self._refused(items, step, error)
                     return
                 log.error("writer.retry", items=len(items), error=str(error))
+                connections.close_all()  # a session that was opened read-only stays so
                 self._halt.wait(RETRY_SECONDS)
             else:
                 return
@@ -242,7 +238,7 @@ def _is_away(error: BaseException | None) -> bool:
     while error is not None:
         if getattr(error.__cause__, "sqlstate", None) == CUT_OFF:
             return True
-        if isinstance(error, OperationalError | InterfaceError):
+        if is_away(error):
             return not _is_beyond_limits(error)
         error = error.__context__
     return False

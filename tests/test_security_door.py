@@ -133,6 +133,7 @@ def test_name_that_is_too_long_for_a_picture_has_the_text(olga):
     assert factor.begin(olga, at=NOW).picture is None
 
 
+@pytest.mark.postgres
 def test_code_works_once(olga):
     enrolled(olga)
     code = app_code(olga)
@@ -141,6 +142,7 @@ def test_code_works_once(olga):
     assert factor.passes(olga, code, at=timezone.now()) == ""
 
 
+@pytest.mark.postgres
 def test_recovery_code_works_once_and_is_not_kept(olga):
     codes = enrolled(olga)
     at = timezone.now()
@@ -192,6 +194,7 @@ def test_right_password_uses_up_nothing(olga):
         assert log_in(Client()).status_code == 302
 
 
+@pytest.mark.postgres
 def test_nobody_is_locked_out_for_good(olga):
     request = RequestFactory().post("/login/")
     tries = pace.Tries(request, "olga")
@@ -503,6 +506,7 @@ def test_permission_denied_is_told(client):
     assert (entry.actor, entry.data["path"], entry.data["method"]) == ("vera", "/audit/", "GET")
 
 
+@pytest.mark.postgres
 def test_whoever_asks_on_and_on_does_not_fill_the_chain(client):
     client.force_login(User.objects.create_user("vera", password=PASSWORD))
 

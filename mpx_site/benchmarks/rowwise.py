@@ -52,15 +52,16 @@ class Rowwise:
         self._watches: dict[tuple[str, str], Any] = {}
         self.codes = tuple(self._rules)
         self._again_at = 0
+        self._touches: dict[tuple[str, str], tuple[int, int]] = {}
 
     def take(self, row: Row) -> None:
         """Take a row into account and ask every rule."""
-        self._last[row["market"]] = row
-        for code in self.codes:
-            self.call(code, row, latest=self._last.get)
         if row["at"] >= self._again_at:
             self._again_at = row["at"] + SECOND
             self._again(row["at"])
+        self._last[row["market"]] = row
+        for code in self.codes:
+            self.call(code, row, latest=self._last.get)
 
     def _again(self, at: int) -> None:
         """Ask what waits for time to pass: a tilted book may not move for a while."""
@@ -97,7 +98,7 @@ class Rowwise:
         at, bid, ask = row["at"], row["bid"], row["ask"]
         if isinstance(rule, SpikeRule):
             spikes = self._watch(key, lambda: SpikeWatch(terms, rule.params.kernel()))
-            if bid != NO_BID and ask != NO_ASK:
+            if self._moved(key, bid, ask) and bid != NO_BID and ask != NO_ASK:
                 spikes.update(at, bid, ask, self._no_asks(row)[0][1], self._asks(row)[0][1])
             spike = spikes.still(at)
             return None if spike is None else spike_finding(terms, spike)
@@ -107,10 +108,16 @@ class Rowwise:
             return None if tilts.current is None else imbalance_finding(terms, tilts.current)
         if isinstance(rule, TrendRule):
             trends = self._watch(key, lambda: TrendWatch(rule.params.kernel()))
-            trends.update(at, bid, ask)
+            if self._moved(key, bid, ask):
+                trends.update(at, bid, ask)
             out = trends.still(at)
             return None if out is None else breakout_finding(terms, out)
         return None  # relations: there are none here
+
+    def _moved(self, key: tuple[str, str], bid: int, ask: int) -> bool:
+        """Say whether the touch is news: the same again must not count twice."""
+        before, self._touches[key] = self._touches.get(key), (bid, ask)
+        return before != (bid, ask)
 
     def _watch(self, key: tuple[str, str], made: Callable[[], Any]) -> Any:
         if key not in self._watches:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError, connections
 from django.utils import timezone
 from telegram import Update
 from telegram.error import Conflict, InvalidToken, TelegramError
@@ -38,7 +38,7 @@ STUBBORN: Final = 300.0  # after what only a person can mend: a wrong token
 CONTENDED: Final = 30.0  # while another program reads what is for this bot
 TRIES: Final = 5  # with one update that fails although all else works
 SAME_NUMBERS: Final = timedelta(days=6)  # after a week of silence Telegram counts from anywhere
-AWAY = (OperationalError, InterfaceError)
+AWAY = (OperationalError, InterfaceError, InternalError)  # the last: it is read-only
 BROKEN: Final = Words("That could not be done", ("Look in the portal; /status may help.",))
 T = TypeVar("T")
 
