@@ -37,6 +37,9 @@ publish_missing(at=datetime.now(UTC))
 """
 
 
+long = pytest.mark.skipif(not os.environ.get("MPX_SOAK"), reason="takes long: MPX_SOAK=1")
+
+
 @dataclass(slots=True)
 class Fleet:
     """A database, and the `stream` processes on it."""
@@ -217,6 +220,7 @@ def test_one_that_stood_still_stores_nothing_of_what_was_taken_from_it(fleet: Fl
     audit_holds(fleet)
 
 
+@long
 def test_a_third_process_waits_and_takes_over_at_once_from_one_that_ends(fleet: Fleet) -> None:
     first, second = pair(fleet, fleet.start)
     third = fleet.start(2)
@@ -238,6 +242,7 @@ def test_a_third_process_waits_and_takes_over_at_once_from_one_that_ends(fleet: 
     assert fleet.rows(f"select 1 from signals_signal where {lost}", ended_at) == []
 
 
+@long
 def test_without_shards_the_second_stream_is_a_spare(fleet: Fleet) -> None:
     first = fleet.start(1)
     fleet.have({0: first.pid})
@@ -257,6 +262,7 @@ def test_without_shards_the_second_stream_is_a_spare(fleet: Fleet) -> None:
     assert fleet.holders() == {0: second.pid}
 
 
+@long
 def test_a_process_that_counts_shards_differently_takes_nothing(fleet: Fleet) -> None:
     first = fleet.start(1)
     fleet.have({0: first.pid})
@@ -271,7 +277,7 @@ def test_a_process_that_counts_shards_differently_takes_nothing(fleet: Fleet) ->
     assert fleet.rows("select holder from markets_lease where name = %s", HOW_MANY) == [("2",)]
 
 
-SEED, VENUE_SECONDS = 7, int(os.environ.get("MPX_SHARD_SECONDS", "60"))
+SEED, VENUE_SECONDS = 7, int(os.environ.get("MPX_SHARD_SECONDS", "40"))
 
 
 def test_two_processes_find_together_what_one_finds(fleet: Fleet) -> None:
