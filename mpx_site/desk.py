@@ -30,7 +30,7 @@ class DeskFailed(Exception):
 class LiveDesk:
     """The paper venue on the stream's books, and its thread to the database."""
 
-    def __init__(self, books: Books, share: Share | None) -> None:
+    def __init__(self, books: Books, share: Share | None = None) -> None:
         self.desk = Desk(books, share=share)
         self._thread = DeskThread(self.desk)
         self._thread.start()
