@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from msgspec.structs import replace as with_fields
 
-from execution.backtest import checks, jobs, report
+from execution.backtest import checks, jobs, report, writing
 from execution.backtest.checks import Ran, honest
 from execution.backtest.grid import BadGrid, read_axis, variants_of
 from execution.backtest.jobs import Cancelled, Plan
@@ -24,6 +24,7 @@ from execution.backtest.passing import Part, lanes_of
 from execution.backtest.sources import opened
 from execution.backtest.statistics import deflated, drawdown, sharpe
 from execution.backtest.terms import FillTerms, read_terms
+from execution.backtest.trades import Trade
 from markets.frames import Frame
 from markets.recording import Recording, RecordingWriter
 from rules.dsl import read_dir
@@ -440,3 +441,22 @@ def test_real_history_backtests_end_to_end_with_coverage(tmp_path, file, more, k
     assert told["results"][0]["signals"] > 0
     if kind == "prices":
         assert told["results"][0]["trades"] == 0
+
+
+def test_captured_is_never_above_what_there_was_not_even_by_rounding():
+    trade = Trade(
+        key="k", rule=DUTCH, kind="yes_basket", sort="basket", event_id="7", market_ids=("1",),
+        decided_at=0, claimed=Decimal(1), notional=Decimal(1), optimum=1.2345678, instant=False,
+        locked_until=0, kept=Decimal(10),
+    )  # fmt: skip
+
+    assert trade.captured == Decimal("1.234567")
+    assert trade.gained == 10
+
+
+def test_cells_that_a_spreadsheet_would_run_are_texts():
+    cells = writing.cells({"why": "=HYPERLINK(1)", "captured": "-1.5", "kind": "@x"})
+
+    assert "'=HYPERLINK(1)" in cells
+    assert "-1.5" in cells
+    assert "'@x" in cells

@@ -8,9 +8,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
 
 from execution import tasks
 from execution.backtest import runs
@@ -308,3 +310,37 @@ def test_runs_are_told_over_http(places, operator):
     assert one["read"]["coverage"] == 1.0
     assert one["results"][0]["rule"] == "DUTCH_BOOK_DETECT"
     assert operator.get("/api/v1/backtests/999999").status_code == 404
+
+
+@pytest.mark.django_db
+def test_the_schedule_takes_up_runs_and_who_may_run_what_ifs_may_start_them():
+    job = PeriodicTask.objects.get(name="run-backtests")
+    may = Group.objects.filter(permissions__codename="run_backtest")
+
+    assert job.task == "execution.tasks.run_waiting_backtests"
+    assert job.enabled
+    assert set(may.values_list("name", flat=True)) == set(
+        Group.objects.filter(permissions__codename="run_whatif").values_list("name", flat=True)
+    )
+    assert may.exists()
+
+
+@pytest.mark.django_db
+def test_run_command_of_the_worker_writes_the_answer_and_says_what_it_could_not(
+    places, monkeypatch
+):
+    monkeypatch.setattr("os.nice", lambda by: by)  # not of the process that tests
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    good, bad = waiting(places), waiting(places, source="recording:gone.jsonl")
+    runs.start(good.pk, at=timezone.now())
+    BacktestRun.objects.filter(pk=bad.pk).update(by_desk=False)
+    runs.start(bad.pk, at=timezone.now())
+
+    call_command("run_backtest", str(good.pk))
+    with pytest.raises(SystemExit) as ended:
+        call_command("run_backtest", str(bad.pk), stderr=StringIO())
+
+    good.refresh_from_db()
+    bad.refresh_from_db()
+    assert (good.state, bad.state) == (State.DONE, State.FAILED)
+    assert ended.value.code == 4

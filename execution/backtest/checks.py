@@ -11,22 +11,21 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace as with_fields
 
+from execution.backtest.endings import endings, other_ending
 from execution.backtest.groups import survey
 from execution.backtest.jobs import Plan
 from execution.backtest.passing import LaneKey, Part
 from execution.backtest.sources import paced
 from execution.backtest.trades import NOTHING, Trade
 from markets.frames import Frame
-from markets.listing import BadListing, decode_page, read_page
-from rules import house
 from rules.ml.checks import NEAR, shuffled_auc
 from rules.ml.samples import Labels, Sample
 from signals.episodes import SignalChange
@@ -229,76 +228,18 @@ def scrambled(frames: Iterable[Frame], cut: int, *, seed: int = 7) -> Iterator[F
 def _unreadable(plan: Plan, way: Way, tell: Say) -> Check:
     """Other endings change nothing before the first of them is told."""
     tell("other endings")
-    ends, early = _endings(plan.frames())
+    ends, early = endings(plan.frames())
     if not ends:
         return Check(3, "resolution unreadable", None, "no market resolves in these data")
     first = min(ends.values())
     whole = way(plan, plan.frames(), (first,))
-    other = way(plan, (_other_ending(frame, ends) for frame in plan.frames()), (first,))
+    other = way(plan, (other_ending(frame, ends) for frame in plan.frames()), (first,))
     same = other.marks[first] == whole.marks[first]
     text = (
         f"{len(ends)} markets resolve; {whole.marks[first][1]} changes before the first, "
         f"{'the same' if same else 'others'} with other winners; {early} of them quoted on after"
     )
     return Check(3, "resolution unreadable", same, text)
-
-
-def _endings(frames: Iterable[Frame]) -> tuple[dict[str, int], int]:
-    """Return when each market was told as resolved, and how many were quoted after that.
-
-    Those that were resolved when the data begin are left out.
-    """
-    ends: dict[str, int] = {}
-    known: set[str] = set()
-    conditions: dict[str, str] = {}
-    quoted: set[str] = set()
-    for frame in frames:
-        if frame.ch == "gamma" and not house.is_ours(frame.req):
-            for market_id, condition, over in _resolved(frame.body):
-                if over and market_id in known:
-                    ends.setdefault(market_id, frame.t)
-                    conditions[condition] = market_id
-                elif not over:
-                    known.add(market_id)
-        elif conditions and frame.ch == "ws" and frame.req is None:
-            text = frame.body.decode(errors="replace")
-            quoted |= {pk for condition, pk in conditions.items() if condition in text}
-    return ends, len(quoted)
-
-
-def _resolved(body: bytes) -> Iterator[tuple[str, str, bool]]:
-    try:
-        events = read_page(decode_page(body), rejected=[])
-    except BadListing:
-        return
-    for event in events:
-        for market in event.markets:
-            yield market.market_id, market.condition_id, market.payout is not None
-
-
-def _other_ending(frame: Frame, ends: Mapping[str, int]) -> Frame:
-    """Return a listing in which the other side of each of these markets has won."""
-    if frame.ch != "gamma" or house.is_ours(frame.req) or b"outcomePrices" not in frame.body:
-        return frame
-    try:
-        page = json.loads(frame.body)
-    except ValueError:
-        return frame
-    _turn(page, ends)
-    return with_fields(frame, body=json.dumps(page).encode())
-
-
-def _turn(part: Any, ends: Mapping[str, int]) -> None:
-    for each in part if isinstance(part, list) else part.values():
-        if isinstance(each, list | dict):
-            _turn(each, ends)
-    if not isinstance(part, dict) or str(part.get("id")) not in ends or not part.get("closed"):
-        return
-    if "outcomePrices" in part:
-        prices = part["outcomePrices"]
-        told = json.loads(prices) if isinstance(prices, str) else prices
-        turned = list(reversed(told)) if isinstance(told, list) else told
-        part["outcomePrices"] = json.dumps(turned) if isinstance(prices, str) else turned
 
 
 # --- 4 and 5: no more than there was, and less with every burden -------------------------------

@@ -7,12 +7,12 @@ episode, however often its signal was told.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Literal
 
 from execution.matching import Match, NoMatch
 from execution.plans import Plan, excess
-from markets.fills import shares
+from markets.fills import MICRO, shares
 
 Sort = Literal["basket", "bet", "direction"]
 NOTHING = Decimal(0)
@@ -105,7 +105,7 @@ class Trade:
         """
         if self.optimum is None:
             return self.gained
-        return min(self.gained, Decimal(self.optimum).quantize(Decimal("0.000001")))
+        return min(self.gained, Decimal(self.optimum).quantize(MICRO, ROUND_FLOOR))
 
     @property
     def state(self) -> str:

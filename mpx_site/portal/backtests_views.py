@@ -17,7 +17,6 @@ from django.http import (
     HttpResponseBase,
     HttpResponseRedirect,
     JsonResponse,
-    StreamingHttpResponse,
 )
 from django.shortcuts import render
 from django.urls import reverse
@@ -34,8 +33,9 @@ from execution.backtest.runs import TooManyWaiting
 from execution.backtest.terms import FillTerms
 from execution.backtest_models import BacktestRun
 from markets.frames import unix_ns
-from mpx_site.portal import backtests_pages
+from mpx_site.portal import backtests_pages, backtests_run
 from mpx_site.portal.backtests_pages import Sent
+from mpx_site.portal.exports import Streamed
 from mpx_site.portal.numbers import row_number
 from mpx_site.portal.whatif_pages import HOURS
 from rules.dsl import RuleDefinition, RuleError
@@ -64,7 +64,7 @@ def backtests(request: HttpRequest) -> HttpResponse:
 @never_cache
 def backtest(request: HttpRequest, run_id: int) -> HttpResponse:
     try:
-        page = backtests_pages.run_page(run_id)
+        page = backtests_run.run_page(run_id)
     except BacktestRun.DoesNotExist:
         raise Http404("There is no backtest of this number.") from None
     shown = row_number(request.GET.get("result", "0")) or 0
@@ -95,7 +95,7 @@ def progress(request: HttpRequest, run_id: int) -> JsonResponse:
         "permille": found.permille,
         "frames": round(found.frames_per_s * elapsed),
         "seconds": round(elapsed),
-        "before": backtests_pages.before(found),
+        "before": backtests_run.before(found),
     }
     return JsonResponse(told)
 
@@ -133,7 +133,7 @@ def episodes(request: HttpRequest, run_id: int) -> HttpResponseBase:
     run = BacktestRun.objects.filter(pk=run_id, state=BacktestRun.State.DONE).first()
     if run is None:
         raise Http404("There is no finished backtest of this number.")
-    answer = StreamingHttpResponse(_csv(run), content_type="text/csv; charset=utf-8")
+    answer = Streamed(_csv(run), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="backtest-{run_id}.csv"'
     return answer
 

@@ -71,7 +71,7 @@ class Column:
         return row
 
 
-class _Streamed(StreamingHttpResponse):
+class Streamed(StreamingHttpResponse):
     """A stream that an ASGI server, too, reads part by part and not as a whole."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -103,7 +103,7 @@ def file_of(
     batches, cut = _read(rows() if callable(rows) else rows, cap)
     notice = f"Cut: only the first {cap:,} rows are here; narrow the filter." if cut else ""
     write = _as_csv if asked == "csv" else _as_json
-    file = _Streamed(write(batches, columns, notice=notice), content_type=TYPES[asked])
+    file = Streamed(write(batches, columns, notice=notice), content_type=TYPES[asked])
     stamp = f"{timezone.now():%Y%m%dT%H%MZ}"
     file["Content-Disposition"] = f'attachment; filename="mpx-{name}-{stamp}.{asked}"'
     if notice:
