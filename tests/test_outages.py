@@ -264,10 +264,10 @@ def store_but(bad: str, error: Exception, times: int | None = None) -> Any:
     """Return a `store.save` that fails with an error on one key, for ever or so many times."""
     save, failures = store.save, iter(range(times) if times else iter(int, 1))
 
-    def save_others(changes: Any) -> None:
+    def save_others(changes: Any, said: Any = None) -> None:
         if any(change.key == bad for change in changes) and next(failures, None) is not None:
             raise error
-        save(changes)
+        save(changes, said)
 
     return save_others
 
