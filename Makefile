@@ -46,9 +46,9 @@ checks: install-dev
 pytest: install-dev
 	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# In full what the suite does in short: every part killed in turn, Redis away for a minute.
+# In full what the suite does in short: every part killed or restarted in turn, Redis away for a minute.
 test-faults: install-dev
-	MPX_FAULTS=1 $(PY) -m pytest tests/faults
+	MPX_FAULTS=1 $(PY) -m pytest tests/faults tests/test_topology.py
 
 # Resolve the dependencies anew (needs uv).
 lock:

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from alerts import delivery, journal, voices
+from alerts import delivery, silences, voices
 from alerts.delivery import Tested
 from alerts.lines import line_of
 from alerts.models import Manner, Silence, Voice
@@ -124,31 +124,20 @@ class SilenceAdmin(_SilenceAdmin):
     def save_model(self, request: HttpRequest, obj: Silence, form: Any, change: bool) -> None:
         obj.by = request.user  # type: ignore[assignment]  # the admin lets only users in
         super().save_model(request, obj, form, change)
-        _record("silence.began", obj, request)
+        _note("silence.began", obj, request)
 
     @admin.display(description="active", boolean=True)
     def active(self, silence: Silence) -> bool:
         return silence.until > timezone.now()
 
     @admin.action(description="End now", permissions=["change"])
-    def end_now(self, request: HttpRequest, silences: QuerySet[Silence]) -> None:
-        for silence in silences.filter(until__gt=timezone.now()):
+    def end_now(self, request: HttpRequest, chosen: QuerySet[Silence]) -> None:
+        for silence in chosen.filter(until__gt=timezone.now()):
             silence.until = timezone.now()
             silence.save(update_fields=["until"])
-            _record("silence.ended", silence, request)
+            _note("silence.ended", silence, request)
 
 
-def _record(kind: str, silence: Silence, request: HttpRequest) -> None:
+def _note(kind: silences.Kind, silence: Silence, request: HttpRequest) -> None:
     """Write it into the audit chain; the admin's views run in a transaction."""
-    journal.record(
-        kind=kind,
-        subject=f"silence:{silence.pk}",
-        actor=request.user.get_username(),
-        at=timezone.now(),
-        data={
-            "scope": silence.scope,
-            "value": silence.value,
-            "until": silence.until.isoformat(),
-            "reason": silence.reason,
-        },
-    )
+    silences.record(kind, silence, by=request.user.get_username(), at=timezone.now())

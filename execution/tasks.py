@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import structlog
 from celery import shared_task
 from django.utils import timezone
 
 from execution import fills, idempotency, intents, kpi_store, positions
 from execution.backtest import runs
-from execution.backtest.places import start_process
 from execution.sights import DATA_LATE_SECONDS, data_age
-from markets import lease
+from markets import children, lease
 from markets.connections import drop_dead_connections
 from risk import breakers
 
@@ -55,14 +52,11 @@ def count_kpis(**_: object) -> int:
         return kpi_store.count_due(at=timezone.now()) if ours else 0
 
 
-_children: list[subprocess.Popen[bytes]] = []  # of this process; asked so that none stays a zombie
-
-
 @shared_task(ignore_result=True)
 def run_waiting_backtests(**_: object) -> str:
     """Start the next backtest in a process of its own; say which. End those that have died."""
     drop_dead_connections()
-    _children[:] = [child for child in _children if child.poll() is None]
+    children.alive()
     at = timezone.now()
     died = runs.fail_silent(at=at)
     if died:
@@ -71,7 +65,7 @@ def run_waiting_backtests(**_: object) -> str:
     if run is None:
         return "nothing waits"
     try:
-        _children.append(start_process(run.pk))
+        children.start("run_backtest", str(run.pk))
     except OSError as error:
         runs.fail_unstarted(run.pk, reason=f"It could not be started: {error}")
         raise

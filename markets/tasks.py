@@ -7,8 +7,6 @@ ends. Each ends itself before its time is up, so that the next one finds it done
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
@@ -19,7 +17,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from markets import lease, sync, tick_room, watch
+from markets import children, lease, sync, tick_room, watch
 from markets.connections import drop_dead_connections
 from markets.models import Market, SyncRun, TermsChange
 from markets.near_models import NearCertain
@@ -86,9 +84,6 @@ def prune_ticks(**_: object) -> int:
     return gone
 
 
-_writing: list[subprocess.Popen[bytes]] = []  # of this process
-
-
 @shared_task(soft_time_limit=20, time_limit=25)
 def write_history(**_: object) -> str:
     """Start writing whole days of ticks as Parquet, long before they are pruned.
@@ -96,16 +91,9 @@ def write_history(**_: object) -> str:
     In a process of its own, which ends by itself: a day may take minutes, and what reads and
     writes Parquet 40 MB.
     """
-    if any(child.poll() is None for child in _writing):
+    if "history" in children.alive():
         return "nothing done: the last one runs still"
-    manage = settings.BASE_DIR / "manage.py"
-    _writing[:] = [
-        subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, str(manage), "history", "write", "--nice"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-    ]
+    children.start("history", "write", "--nice")
     return "started"
 
 

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from markets import children
 from markets.connections import drop_dead_connections
 from markets.tasks import going_down
 from mpx_site.celery import app
@@ -47,6 +48,7 @@ class JobsThread(threading.Thread):
             except DatabaseError as error:
                 log.error("jobs.no_database", error=str(error))
         self._pool.shutdown(cancel_futures=True)
+        children.end_all()
         connections.close_all()
 
     def start_due(self, *, at: datetime) -> list[str]:

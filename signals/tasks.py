@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import datetime
 
 import structlog
@@ -12,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from alerts import journal
-from markets import lease
+from markets import children, lease
 from markets.connections import drop_dead_connections
 from markets.models import Lease
 from signals import polling, store, whatif_runs
@@ -56,10 +54,6 @@ def sweep(**_: object) -> int:
     return closed
 
 
-_checks: list[subprocess.Popen[bytes]] = []
-_children: list[subprocess.Popen[bytes]] = []  # of this process; asked so that none stays a zombie
-
-
 @shared_task(soft_time_limit=20, time_limit=25)
 def run_waiting_whatifs(**_: object) -> str:
     """Start the next what-if in a process of its own; say which. End those that have died.
@@ -68,7 +62,7 @@ def run_waiting_whatifs(**_: object) -> str:
     """
     drop_dead_connections()
     at = timezone.now()
-    _children[:] = [child for child in _children if child.poll() is None]
+    children.alive()
     died = whatif_runs.fail_silent(at=at)
     if died:
         log.warning("whatif.died", count=died)
@@ -76,16 +70,11 @@ def run_waiting_whatifs(**_: object) -> str:
     if run is None:
         return "nothing waits"
     try:
-        _children.append(start_whatif(run.pk))
+        children.start("run_whatif", str(run.pk))
     except OSError as error:
         whatif_runs.fail_unstarted(run.pk, reason=f"It could not be started: {error}")
         raise
     return f"started {run.pk}"
-
-
-def start_whatif(run_id: int) -> subprocess.Popen[bytes]:
-    """Start `manage.py run_whatif`; return its process without waiting for it."""
-    return _start("run_whatif", str(run_id))
 
 
 @shared_task(soft_time_limit=20, time_limit=25)
@@ -94,23 +83,10 @@ def train_shadow(**_: object) -> str:
 
     Nothing is started while the last one still trains.
     """
-    _trainings[:] = [child for child in _trainings if child.poll() is None]
-    if _trainings:
+    if "train_model" in children.alive():
         return "one is at it"
-    _trainings.append(_start("train_model", "--scheduled"))
+    children.start("train_model", "--scheduled")
     return "started"
-
-
-_trainings: list[subprocess.Popen[bytes]] = []
-
-
-def _start(*command: str) -> subprocess.Popen[bytes]:
-    manage = settings.BASE_DIR / "manage.py"
-    return subprocess.Popen(  # noqa: S603 - our own program and its own words
-        [sys.executable, str(manage), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
 
 
 @shared_task(soft_time_limit=20, time_limit=25)
@@ -122,20 +98,10 @@ def check_replay(**_: object) -> str:
     if not settings.MPX_KEEP_HOURS:
         return "nothing done: MPX_KEEP_HOURS is 0, so nothing is kept"
     drop_dead_connections()
-    if any(child.poll() is None for child in _checks):
+    if "replay" in children.alive():
         return "nothing done: the last one runs still"
-    _checks[:] = [start_check()]
+    children.start("replay", "--check", "--store")
     return "started"
-
-
-def start_check() -> subprocess.Popen[bytes]:
-    """Start `manage.py replay --check --store`; return its process without waiting for it."""
-    manage = settings.BASE_DIR / "manage.py"
-    return subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, str(manage), "replay", "--check", "--store"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
 
 
 def _last_sweep() -> datetime | None:

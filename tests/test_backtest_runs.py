@@ -157,17 +157,12 @@ def test_every_try_of_a_directional_rule_counts_for_the_next(places):
 @pytest.mark.django_db
 def test_the_worker_starts_what_waits_in_a_process_of_its_own(places, monkeypatch):
     started = []
-    monkeypatch.setattr(tasks, "start_process", lambda run_id: started.append(run_id) or _Gone())
+    monkeypatch.setattr(tasks.children, "start", lambda *words: started.append(words))
     run = waiting(places)
 
     assert tasks.run_waiting_backtests() == f"started {run.pk}"
     assert tasks.run_waiting_backtests() == "nothing waits"
-    assert started == [run.pk]
-
-
-class _Gone:
-    def poll(self) -> int:
-        return 0
+    assert started == [("run_backtest", str(run.pk))]
 
 
 # --- commands -----------------------------------------------------------------------------

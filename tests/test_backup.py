@@ -41,10 +41,10 @@ def server() -> Iterator[Postgres]:
     server.remove()
 
 
-def filled(**where: str) -> dict[str, str]:
-    """Return the settings of a desk with some minutes of work in it."""
-    env = settings_for(Path(where.pop("home")), **where)
-    for words in (("prepare", "--quiet"), ("seed", "--minutes", "1", "--events", "8")):
+def prepared(home: Path, *more: tuple[str, ...], **where: str) -> dict[str, str]:
+    """Return the settings of a desk with its tables and rules, and what else these commands do."""
+    env = settings_for(home, **where)
+    for words in (("prepare", "--quiet"), *more):
         done = manage(*words, env=env, timeout=240)
         assert done.returncode == 0, done.stderr[-2_000:]
     return env
@@ -77,7 +77,8 @@ def test_database_of_a_working_desk_comes_back_whole(server: Postgres, tmp_path:
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE mpx")
     url = server.url.replace("/postgres", "/mpx")
-    env = filled(home=str(tmp_path), DATABASE_URL=url)
+    work = ("seed", "--minutes", "1", "--events", "8")
+    env = prepared(tmp_path, work, DATABASE_URL=url)
     before, dump = counts(url), tmp_path / "mpx.dump"
     with dump.open("wb") as file:
         written = script("backup.sh", server=server, stdout=file)
@@ -127,17 +128,17 @@ def test_backup_that_is_none_leaves_everything_as_it_was(server: Postgres, tmp_p
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return filled(home=str(tmp_path_factory.mktemp("desk")))
+    return prepared(tmp_path_factory.mktemp("desk"))
 
 
-def signals_in(file: Path) -> int:
+def rules_in(file: Path) -> list[str]:
     with sqlite3.connect(file) as connection:
-        return int(connection.execute("SELECT count(*) FROM signals_signal").fetchone()[0])
+        return [title for (title,) in connection.execute("SELECT title FROM rules_rule")]
 
 
 def test_sqlite_file_is_copied_whole_and_comes_back(desk: dict[str, str], tmp_path: Path) -> None:
     own = Path(desk["MPX_HOME"]) / "mpx.sqlite3"
-    there, copy = signals_in(own), tmp_path / "copy.sqlite3"
+    there, copy = rules_in(own), tmp_path / "copy.sqlite3"
     done = manage("backup", str(copy), "--json", env=desk)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
@@ -145,17 +146,13 @@ def test_sqlite_file_is_copied_whole_and_comes_back(desk: dict[str, str], tmp_pa
     }  # fmt: skip
     assert copy.stat().st_mode & 0o077 == 0
     with sqlite3.connect(own) as connection:
-        connection.execute("DELETE FROM signals_signalpoint")
-        connection.execute("UPDATE signals_signal SET kind = 'spoilt'")
+        connection.execute("UPDATE rules_rule SET title = 'spoilt'")
 
     back = manage("restore", str(copy), env=desk)
 
     assert back.returncode == 0, back.stderr
-    assert signals_in(own) == there
-    with sqlite3.connect(own) as connection:
-        assert not connection.execute(
-            "SELECT count(*) FROM signals_signal WHERE kind = 'spoilt'"
-        ).fetchone()[0]
+    assert there
+    assert rules_in(own) == there
     assert list(own.parent.glob("mpx.sqlite3.before-*"))
     assert manage("audit", "verify", env=desk).returncode == 0
 
@@ -171,7 +168,7 @@ def test_backup_never_overwrites(desk: dict[str, str], tmp_path: Path) -> None:
 
 def test_restore_refuses_what_is_no_backup_of_a_desk(desk: dict[str, str], tmp_path: Path) -> None:
     own = Path(desk["MPX_HOME"]) / "mpx.sqlite3"
-    before = signals_in(own)
+    before = rules_in(own)
     (tmp_path / "text").write_text("this is no database, but it is long enough to look at " * 9)
     with sqlite3.connect(tmp_path / "other") as connection:
         connection.execute("CREATE TABLE t (x)")
@@ -182,7 +179,7 @@ def test_restore_refuses_what_is_no_backup_of_a_desk(desk: dict[str, str], tmp_p
     ]
 
     assert codes == [4, 4, 2]
-    assert signals_in(own) == before
+    assert rules_in(own) == before
 
 
 def test_restore_refuses_while_the_desk_works(desk: dict[str, str], tmp_path: Path) -> None:

@@ -117,12 +117,14 @@ def test_drip_outlives_a_timeout_per_chunk(venue: VenueClient):
 @pytest.mark.parametrize("name", ["drip", "endless_body"])
 def test_an_answer_under_way_is_finished_when_the_fault_ends(venue: VenueClient, name: str):
     healthy = get(venue, "/events/keyset", limit=500).json()
+    began = time.monotonic()
     venue.fault(name, seconds=0.3, target="/events")
 
     answer = get(venue, "/events/keyset", limit=500)
 
+    # From before the fault: on a busy machine the request itself may set out late.
+    assert 0.3 <= time.monotonic() - began < 5
     assert len(answer.json()["events"]) == len(healthy["events"])
-    assert 0.2 < answer.elapsed.total_seconds() < 5
 
 
 def test_slow_answers_come_late_and_whole(venue: VenueClient):

@@ -226,7 +226,7 @@ def test_postgresql_may_crash_while_signals_open_and_close(desk: Desk, tmp_path:
         " where opened_at > to_timestamp(%s)", begun,
     )  # fmt: skip
     assert {key: tuple(state) for key, *state, _ in rows} == expected
-    assert len(rows) == len(expected) > 3
+    assert len(rows) == len(expected)  # how many there are is the venue's and the machine's matter
     assert any(away_since <= row[5].timestamp() <= there_again for row in rows)
     assert told_more_than_once(desk) == []
     audited = manage("audit", "verify", env=desk.env)

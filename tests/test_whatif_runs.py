@@ -20,6 +20,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from markets import children
 from markets.past.spans import Span
 from markets.recording import RecordingWriter
 from mpx_site.celery import app
@@ -330,7 +331,7 @@ def test_the_task_starts_the_next_one_in_a_process(rule, monkeypatch):
     assert tasks.run_waiting_whatifs() == "nothing waits"
 
     assert started == [[sys.executable, str(ROOT / "manage.py"), "run_whatif", str(run.pk)]]
-    tasks._children.clear()
+    children._running.clear()
 
 
 def test_one_that_cannot_be_started_has_failed(rule, monkeypatch):

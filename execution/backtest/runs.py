@@ -44,6 +44,7 @@ from execution.backtest_models import BacktestResult, BacktestRun
 from markets.connections import drop_dead_connections
 from markets.frames import Frame
 from markets.past import NotAPast
+from signals import whatif_runs
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -293,18 +294,9 @@ def plan_of(asked: Asked, data: Opened) -> Plan:
     )
 
 
-def recordings(folder: Path) -> list[Path]:
-    """Return the recordings that may be chosen, newest first; parts go with their first file."""
-    if not folder.is_dir():
-        return []
-    files = [path for path in folder.iterdir() if path.name.endswith(sources.ENDINGS)]
-    firsts = [path for path in files if ".part-" not in path.name and path.is_file()]
-    return sorted(firsts, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
 def _named(name: str, folder: Path) -> Path:
     """Return a recording by its name alone; raise `CannotRun` for anything else."""
-    found = next((path for path in recordings(folder) if path.name == name), None)
+    found = next((path for path in whatif_runs.recordings(folder) if path.name == name), None)
     if found is None:
         raise CannotRun(f"There is no recording {name} any more.")
     return found

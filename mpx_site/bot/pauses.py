@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from alerts import journal
+from alerts import silences
 from alerts.models import Silence
 
 MAY_PAUSE, MAY_RESUME = "alerts.add_silence", "alerts.change_silence"
@@ -28,7 +28,7 @@ def pause(*, minutes: int, reason: str, by: User, sent_at: datetime) -> Silence:
             scope=Silence.Scope.ALL, value="", until=until, by=by, defaults={"reason": reason}
         )
         if made:
-            _record("silence.began", silence, by=by, at=sent_at)
+            silences.record("silence.began", silence, by=by.get_username(), at=sent_at)
     return silence
 
 
@@ -40,20 +40,5 @@ def resume(*, by: User, at: datetime) -> list[Silence]:
         for silence in ended:
             silence.until = at
             silence.save(update_fields=["until"])
-            _record("silence.ended", silence, by=by, at=at)
+            silences.record("silence.ended", silence, by=by.get_username(), at=at)
     return ended
-
-
-def _record(kind: str, silence: Silence, *, by: User, at: datetime) -> None:
-    journal.record(
-        kind=kind,
-        subject=f"silence:{silence.pk}",
-        actor=by.get_username(),
-        at=at,
-        data={
-            "scope": silence.scope,
-            "value": silence.value,
-            "until": silence.until.isoformat(),
-            "reason": silence.reason,
-        },
-    )

@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from django.conf import settings
-
-from execution.backtest import runs, writing
+from execution.backtest import writing
 from execution.backtest.terms import FillTerms
 from execution.backtest_models import BacktestResult, BacktestRun
-from markets.frames import moment
 from mpx_site.portal.backtests_run import Covered, Figures, covered
-from mpx_site.portal.whatif_pages import Hours, RecordingChoice, kept_hours, megabytes
+from mpx_site.portal.whatif_pages import Hours, RecordingChoice, kept_hours, recording_choices
 from rules.models import Rule
 
 MOST_RUNS: Final = 50
-MOST_RECORDINGS: Final = 50
 MOST_COMPARED: Final = 4
 DEFAULTS: Final = FillTerms()
 
@@ -65,7 +61,7 @@ class ListPage:
 def list_page(*, at: datetime, sent: Sent | None = None, refusal: str = "") -> ListPage:
     """`sent` is what was sent before; else all rules over the newest data are chosen."""
     hours = kept_hours(at)
-    recordings = tuple(_recordings())
+    recordings = tuple(recording_choices())
     rules = list(Rule.objects.enabled().select_related("current").order_by("code"))
     first = next((str(each.hours) for each in hours if each.kept), "")
     fallback = f"recording:{recordings[0].name}" if recordings else ""
@@ -78,11 +74,6 @@ def list_page(*, at: datetime, sent: Sent | None = None, refusal: str = "") -> L
         sent=sent or Sent(rules=codes, data=first or fallback),
         refusal=refusal,
     )
-
-
-def _recordings() -> Iterator[RecordingChoice]:
-    for path in runs.recordings(settings.MPX_RECORDINGS)[:MOST_RECORDINGS]:
-        yield RecordingChoice(path.name, megabytes(path), moment(path.stat().st_mtime_ns))
 
 
 def _rows() -> Iterator[RunRow]:

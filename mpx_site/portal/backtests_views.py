@@ -41,6 +41,7 @@ from mpx_site.portal.whatif_pages import HOURS
 from rules.dsl import RuleDefinition, RuleError
 from rules.load import definition_of
 from rules.models import Rule
+from signals import whatif_runs
 
 PERMISSION = "execution.run_backtest"
 MOST_LATENCY_MS = 600_000
@@ -215,7 +216,7 @@ def _data(chosen: str, at: datetime) -> tuple[str, int | None, int | None]:
     hours = row_number(chosen)
     if hours in HOURS:
         return DESK, unix_ns(at - timedelta(hours=hours)), unix_ns(at)
-    offered = {path.name for path in runs.recordings(desk_places().recordings)}
+    offered = {path.name for path in whatif_runs.recordings(desk_places().recordings)}
     if chosen.startswith(RECORDING) and chosen.removeprefix(RECORDING) in offered:
         return chosen, None, None
     raise Refused("Choose over which data it is to run.")

@@ -93,7 +93,7 @@ def form_page(
 ) -> FormPage:
     """`sent` is what was sent before; else the current version's text stands there to edit."""
     hours = kept_hours(at)
-    recordings = tuple(_recordings())
+    recordings = tuple(recording_choices())
     first = next((str(each.hours) for each in hours if each.kept), "")
     fallback = f"recording:{recordings[0].name}" if recordings else ""
     others = rule.versions.newest_first()
@@ -122,7 +122,8 @@ def _hours(hours: int, at: datetime) -> Hours:
     return Hours(hours, timedelta(microseconds=found.covered // 1_000) if found else None)
 
 
-def _recordings() -> Iterator[RecordingChoice]:
+def recording_choices() -> Iterator[RecordingChoice]:
+    """Yield the newest recordings that may be read, for a form."""
     for path in whatif_runs.recordings(settings.MPX_RECORDINGS)[:MOST_RECORDINGS]:
         yield RecordingChoice(path.name, megabytes(path), moment(path.stat().st_mtime_ns))
 

@@ -48,7 +48,9 @@ PARTS = {
              "mpx_site.asgi:application"],
     "stream": ["manage.py", "stream"],
     "worker": ["-m", "celery", "-A", "mpx_site", "worker", "--concurrency=2"],
+    "worker2": ["-m", "celery", "-A", "mpx_site", "worker", "--concurrency=2", "-n", "two@%h"],
     "beat": ["-m", "celery", "-A", "mpx_site", "beat"],
+    "beat2": ["-m", "celery", "-A", "mpx_site", "beat"],
 }  # fmt: skip
 PROGRAMS = ("web", "stream", "worker", "beat")
 GET_SECONDS = 20.0
@@ -135,7 +137,8 @@ class Desk:
         code = f"PASSWORD = {PASSWORD!r}\n{PREPARE}"
         subprocess.run([sys.executable, "-c", code], env=self.env, cwd=ROOT, check=True)
 
-    def start(self, part: str) -> None:
+    def start(self, part: str, *before: str) -> None:
+        """Start a part; `before` is a program that starts it, with its options."""
         if part == "database":
             self.postgres.start()
         elif part == "redis":
@@ -144,7 +147,11 @@ class Desk:
             words = [word.format(port=self.port, port2=self.port2) for word in PARTS[part]]
             with (self.home / f"{part}.log").open("ab") as log:
                 self.processes[part] = subprocess.Popen(
-                    [sys.executable, *words], env=self.env, cwd=ROOT, stdout=log, stderr=log
+                    [*before, sys.executable, *words],
+                    env=self.env,
+                    cwd=ROOT,
+                    stdout=log,
+                    stderr=log,
                 )
 
     def kill(self, part: str) -> None:
