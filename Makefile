@@ -43,8 +43,9 @@ checks: install-dev
 	$(MANAGE) check
 	$(MANAGE) makemigrations --check --dry-run
 
+# Real processes and browsers on a busy machine: a test that fails is tried once more, and told with its traceback.
 pytest: install-dev
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --reruns 1 --rerun-show-tracebacks
 
 # In full what the suite does in short: every part killed or restarted in turn, Redis away for a minute.
 test-faults: install-dev
