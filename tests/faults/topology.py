@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,16 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bot_api import CHAT, TOKEN, BotApi
-from tests.servers import ROOT, Postgres, Redis, accepts, free_port, settings_for, wait_for
+from tests.servers import (
+    ROOT,
+    Postgres,
+    Redis,
+    accepts,
+    free_port,
+    manage,
+    settings_for,
+    wait_for,
+)
 
 PASSWORD = "a-long-password-of-a-test"
 PREPARE = """
@@ -47,6 +56,7 @@ PARTS = {
     "web2": ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", "{port2}",
              "mpx_site.asgi:application"],
     "stream": ["manage.py", "stream"],
+    "stream2": ["manage.py", "stream"],
     "worker": ["-m", "celery", "-A", "mpx_site", "worker", "--concurrency=2"],
     "worker2": ["-m", "celery", "-A", "mpx_site", "worker", "--concurrency=2", "-n", "two@%h"],
     "beat": ["-m", "celery", "-A", "mpx_site", "beat"],
@@ -76,8 +86,13 @@ class Person:
 
     def get(self, path: str, data: bytes | None = None) -> tuple[int, str]:
         """Return status and body; status 0 while nobody answers."""
+        return self.send(path, data, {})
+
+    def send(self, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, str]:
+        """Ask with headers of one's own; as `get`."""
+        asked = Request(self.base + path, data, headers)
         try:
-            with self._opener.open(Request(self.base + path, data), timeout=GET_SECONDS) as answer:
+            with self._opener.open(asked, timeout=GET_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as refusal:
             return refusal.code, refusal.read().decode()
@@ -100,7 +115,7 @@ class Desk:
 
     @classmethod
     @contextmanager
-    def up(cls, home: Path, **more: str) -> Iterator[Desk]:
+    def up(cls, home: Path, *, parts: Sequence[str] = PROGRAMS, **more: str) -> Iterator[Desk]:
         with contextlib.ExitStack() as stack:
             postgres = Postgres().start()
             stack.callback(postgres.remove)
@@ -109,26 +124,25 @@ class Desk:
             desk = cls(home, postgres, redis, stack.enter_context(BotApi()), more=more)
             stack.callback(desk.end)
             desk.prepare()
-            for part in PROGRAMS:
+            for part in parts:
                 desk.start(part)
             desk.wait_until_well()
             yield desk
 
     @property
     def env(self) -> dict[str, str]:
-        return settings_for(
-            self.home,
-            DJANGO_SETTINGS_MODULE="mpx_site.settings",
-            DATABASE_URL=self.postgres.url,
-            REDIS_URL=self.redis.url,
-            DATA_SOURCE="mock",
-            SIMULATOR_EVENTS="20",
-            TELEGRAM_ENABLED="true",
-            TELEGRAM_BOT_TOKEN=TOKEN,
-            TELEGRAM_CHAT_ID=CHAT,
-            TELEGRAM_API_URL=self.bot.url,
-            **self.more,
-        )
+        ours = {
+            "DJANGO_SETTINGS_MODULE": "mpx_site.settings",
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_URL": self.redis.url,
+            "DATA_SOURCE": "mock",
+            "SIMULATOR_EVENTS": "20",
+            "TELEGRAM_ENABLED": "true",
+            "TELEGRAM_BOT_TOKEN": TOKEN,
+            "TELEGRAM_CHAT_ID": CHAT,
+            "TELEGRAM_API_URL": self.bot.url,
+        }
+        return settings_for(self.home, **{**ours, **self.more})
 
     def prepare(self) -> None:
         # As on any real server; ours is started with `off`, which may lose what it confirmed.
@@ -136,6 +150,9 @@ class Desk:
             connection.execute("alter database postgres set synchronous_commit = on")
         code = f"PASSWORD = {PASSWORD!r}\n{PREPARE}"
         subprocess.run([sys.executable, "-c", code], env=self.env, cwd=ROOT, check=True)
+        if self.env["DATA_SOURCE"] == "real":
+            listed = manage("catalogue", "sync", env=self.env)
+            assert listed.returncode == 0, listed.stderr
 
     def start(self, part: str, *before: str) -> None:
         """Start a part; `before` is a program that starts it, with its options."""
