@@ -5,7 +5,7 @@ What comes by HTTP is a page; what asks otherwise (the stream, jobs, commands) h
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -15,8 +15,6 @@ from django.conf import settings
 from django.db import connections
 
 EXPORT_SECONDS: Final = 60
-
-Application = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def _heed() -> None:
 class Pages:
     """An ASGI application of which everything that comes by HTTP is a page."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Any) -> None:
         self._application = application
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
