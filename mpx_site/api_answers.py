@@ -25,11 +25,12 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from alerts import trace
-from markets.connections import is_away
+from mpx_site.db.words import trouble_of
 
 log = structlog.stdlib.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = "5"  # of a database that is away, busy or slow
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 200
 
@@ -110,16 +111,18 @@ def _told(error: Exception, response: Response, request: Request) -> dict[str, o
 
 def _unexpected(error: Exception, request: Request) -> Response:
     """Say nothing of the inside to the caller; the log has it."""
-    if is_away(error):
+    headers = {}
+    if trouble := trouble_of(error):
         log.error("api.database", path=request.path, error=str(error))
-        status, code = HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable"
-        detail = "The database does not answer. Try again in some seconds."
+        status, code = HTTPStatus.SERVICE_UNAVAILABLE, trouble.code
+        detail = f"{trouble.title}. Try again in some seconds."
+        headers = {"Retry-After": RETRY_AFTER_SECONDS}
     else:
         log.error("api.failed", path=request.path, exc_info=error)
         status, code = HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error"
         detail = "The request failed inside MPX; its log names the reason."
     told = problem(status, code=code, detail=detail, instance=request.path)
-    return Response(told, status=status)
+    return Response(told, status=status, headers=headers)
 
 
 class PagedQuery(serializers.Serializer[Any]):

@@ -18,6 +18,7 @@ from django.urls import path, re_path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mpx_site.settings")
 http = get_asgi_application()
 
+from mpx_site.db.limits import Pages  # noqa: E402  (after the settings)
 from mpx_site.feed import FeedConsumer  # noqa: E402  (its models need the line above)
 from mpx_site.feed_line import told_apart  # noqa: E402
 from mpx_site.feed_ticket import tickets_or  # noqa: E402
@@ -34,7 +35,7 @@ by_login = AllowedHostsOriginValidator(AuthMiddlewareStack(sockets))
 application = Listening(
     ProtocolTypeRouter(
         {
-            "http": http,
+            "http": Pages(http),
             "websocket": told_apart(tickets_or(by_login, by_ticket=sockets)),
         }
     )

@@ -25,6 +25,7 @@ from rest_framework.views import APIView
 
 from alerts import watchdog
 from mpx_site.api_answers import NoQuery, asked
+from mpx_site.db import limits
 from mpx_site.portal.desk import Desk, Pulse
 
 REMEMBERED_SECONDS = 2.0
@@ -111,7 +112,7 @@ def examine() -> Checkup:
     """Look at the database and the heartbeats in it."""
     at = timezone.now()
     try:
-        with hurried():
+        with limits.ahead(), hurried():
             return Checkup(at, database=True, pulses=Desk(at=at).pulses)
     except DatabaseError:
         return Checkup(at, database=False)
@@ -131,8 +132,9 @@ def hurried() -> Iterator[None]:
 def unapplied_migrations() -> int | None:
     """Return how many migrations the database lacks; None if it does not answer."""
     try:
-        executor = MigrationExecutor(connection)
-        return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+        with limits.ahead():
+            executor = MigrationExecutor(connection)
+            return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
     except DatabaseError:
         return None
 

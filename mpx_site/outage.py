@@ -9,24 +9,23 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.views.defaults import server_error
 
-from markets.connections import is_away
-from mpx_site.api_answers import problem_response
-
-RETRY_AFTER_SECONDS = "5"
+from alerts import trace
+from mpx_site.api_answers import RETRY_AFTER_SECONDS, problem_response
+from mpx_site.db.words import trouble_of
 
 
 def failed(request: HttpRequest) -> HttpResponse:
     """Say 503 without a database, as long as it is away, and 500 for a mistake of ours."""
-    if not is_away(sys.exc_info()[1]):
+    trouble = trouble_of(sys.exc_info()[1])
+    if trouble is None:
         return server_error(request)
     status = HTTPStatus.SERVICE_UNAVAILABLE
     if request.path.startswith("/api/"):
-        detail = "The database does not answer. Ask again in some seconds."
-        response: HttpResponse = problem_response(
-            request, status, code="no_database", detail=detail
-        )
+        detail = f"{trouble.title}. Ask again in some seconds."
+        response: HttpResponse = problem_response(request, status, code=trouble.code, detail=detail)
     else:
         # Without the request: what all pages are given is asked of the database.
-        response = HttpResponse(render_to_string("503.html"), status=status)
+        told = {"trouble": trouble, "trace_id": trace.current()}
+        response = HttpResponse(render_to_string("503.html", told), status=status)
     response["Retry-After"] = RETRY_AFTER_SECONDS
     return response

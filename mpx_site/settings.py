@@ -78,6 +78,10 @@ SIMULATOR_SEED = conf.number("SIMULATOR_SEED", default=7, low=0)
 SIMULATOR_EVENTS = conf.number("SIMULATOR_EVENTS", default=60)
 
 DATABASES = {"default": conf.database(MPX_HOME)}
+# Of PostgreSQL: connections of one process, four of them never for pages (docs/deploy.md), and how
+# long one statement of a page may take, 0: for ever.
+MPX_DB_CONNECTIONS = conf.number("MPX_DB_CONNECTIONS", default=12, low=6, high=1_000)
+MPX_PAGE_QUERY_SECONDS = conf.number("MPX_PAGE_QUERY_SECONDS", default=10, low=0, high=600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = conf.url("REDIS_URL", default="", schemes=("redis", "rediss"))
 

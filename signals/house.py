@@ -52,6 +52,7 @@ class House:
                 news += read()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("house.unreadable", error=str(error))
+        close_old_connections()  # whichever thread this was, it may not be asked again
         return news
 
     def _rules_news(self) -> News:

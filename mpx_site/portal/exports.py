@@ -31,7 +31,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -39,6 +38,9 @@ from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils import timezone
+
+from markets.connections import drop_dead_connections
+from mpx_site.db import limits
 
 CAP = 50_000
 BATCH = 500
@@ -76,7 +78,14 @@ class Streamed(StreamingHttpResponse):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         parts = iter(self)
-        read = sync_to_async(partial(next, parts, None))
+
+        def part_of() -> bytes | None:
+            try:
+                return next(parts, None)
+            finally:
+                drop_dead_connections()  # a slow reader keeps none from others
+
+        read = sync_to_async(part_of)
         while (part := await read()) is not None:
             yield part
 
@@ -146,7 +155,8 @@ def _read(rows: Rows, cap: int) -> tuple[Iterator[Sequence[Any]], bool]:
     """Return the first rows in batches, and whether there are more than `cap`."""
     if not isinstance(rows, QuerySet):
         return _batches(rows[:cap]), len(rows) > cap
-    keys = list(rows.values_list("pk", flat=True)[: cap + 1])
+    with limits.patient():
+        keys = list(rows.values_list("pk", flat=True)[: cap + 1])
     return (_rows_of(rows, batch) for batch in _batches(keys[:cap])), len(keys) > cap
 
 
