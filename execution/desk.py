@@ -35,6 +35,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 DESK = "desk"  # its heartbeat
 PASS_SECONDS = 0.1
+RETRY_SECONDS = 1.0
 SHOW_EVERY = timedelta(seconds=0.5)
 REMEMBERED = timedelta(hours=1)  # fills whose footprints a new process still respects
 BEAT_EVERY = timedelta(seconds=5)
@@ -245,6 +246,8 @@ class DeskThread(threading.Thread):
             self._halt.set()
         except (DatabaseError, DeskBusy) as error:
             log.warning("desk.retry", error=str(error))
+            if isinstance(error, DatabaseError):  # of a database that is away one line a second
+                self._halt.wait(RETRY_SECONDS)
 
     def _beat(self, at: datetime) -> None:
         if self._beat_at is None or at - self._beat_at >= BEAT_EVERY:

@@ -36,7 +36,6 @@ from tests.servers import (
     Redis,
     manage,
     settings_for,
-    start_manage,
     wait_for,
 )
 from tests.test_signal_store import NOON_NS, opened, publish_rule
@@ -88,12 +87,18 @@ class Desk:
         return self.count(sql, moment) > 0
 
     @contextmanager
-    def stream(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+    def stream(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run `stream` until it has signals; end it by SIGTERM."""
         begun = time.time()
         known = self.count("signals_signal")
-        process = start_manage("stream", *words, env=self.env)
-        with process:
+        log_file = (
+            self.home / "stream.log"
+        )  # a pipe that nobody reads would stop it when it is full
+        command = [sys.executable, "manage.py", "stream", *words]
+        with (
+            log_file.open("wb") as out,
+            subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=out, stderr=out) as process,
+        ):
             try:
                 wait_for(lambda: self.beats_after(begun), seconds=40, what="the stream")
                 found = "signals_signal offset %s"
@@ -101,10 +106,9 @@ class Desk:
                     lambda: self.rows(f"select 1 from {found}", known), seconds=40, what="signals"
                 )
                 yield process
-                assert process.poll() is None, process.stderr and process.stderr.read()
+                assert process.poll() is None, log_file.read_text()
                 process.terminate()
-                _, err = process.communicate(timeout=20)
-                assert process.returncode == 0, err
+                assert process.wait(20) == 0, log_file.read_text()
             finally:
                 process.kill()
 
