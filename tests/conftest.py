@@ -39,6 +39,8 @@ PBKDF2PasswordHasher.iterations = 1
 settings.WHITENOISE_AUTOREFRESH = True
 # A test that opens a page would begin to listen, in a thread that outlives it.
 settings.MPX_PULSE_SECONDS = 0
+# Threads of a test stand for people at many processes.
+settings.MPX_DB_CONNECTIONS = 50
 # Rolled back, all tests of a file have the same user number; a test of the pace sets its own.
 settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {"reads": None, "writes": None}
 

@@ -80,10 +80,11 @@ class Streamed(StreamingHttpResponse):
         parts = iter(self)
 
         def part_of() -> bytes | None:
-            try:
-                return next(parts, None)
-            finally:
-                drop_dead_connections()  # a slow reader keeps none from others
+            with limits.patient():
+                try:
+                    return next(parts, None)
+                finally:
+                    drop_dead_connections()  # a slow reader keeps none from others
 
         read = sync_to_async(part_of)
         while (part := await read()) is not None:
