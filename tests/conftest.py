@@ -137,6 +137,9 @@ class Seeds:
 
 @pytest.fixture(scope="session")
 def seeds(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Seeds:
+    from tests import forger  # its model needs Django, which is set up by now
+
+    forger.let_tests_be_emptied()
     with django_db_blocker.unblock():
         managers = [model._default_manager for model in _seedable()]
         seeded = [manager for manager in managers if manager.exists()]
