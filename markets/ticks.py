@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
-from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
 
-from markets.book import NO_ASK, NO_BID, Book
+from markets.book import NO_ASK, NO_BID, Book, size_units
 from markets.books import Books
-from markets.fills import PRICE_ONE
+from markets.fills import PRICE_ONE, SIZE_ONE
 from markets.frames import moment
 from markets.models import Quarantine, Quote, Tick
 from markets.problems import Problem
+from markets.tick_copy import FIELDS, packed
 
 
-@dataclass(frozen=True, slots=True)
-class Top:
-    """The touch of a market's first outcome at one moment; None is an empty side."""
+class Top(NamedTuple):
+    """The touch of a market's first outcome at one moment; None is an empty side.
+
+    Prices are in 1e-4 USD, sizes in 1e-6 shares. A tuple, for the live path makes thousands.
+    """
 
     market_id: str
-    at: datetime
+    t: int  # unix ns
     state: str
-    bid: Decimal | None
-    ask: Decimal | None
-    bid_size: Decimal | None
-    ask_size: Decimal | None
+    bid: int | None
+    ask: int | None
+    bid_size: int | None
+    ask_size: int | None
+
+    @property
+    def prices(self) -> tuple[Decimal | None, Decimal | None]:
+        """The bid and the ask in USD."""
+        return _usd(self.bid), _usd(self.ask)
+
+    def row(self) -> dict[str, Any]:
+        """Return what a quote and a tick say alike."""
+        bid, ask = self.prices
+        return {
+            "market_id": self.market_id,
+            "at": moment(self.t),
+            "bid": bid,
+            "ask": ask,
+            "bid_size": _shares(self.bid_size),
+            "ask_size": _shares(self.ask_size),
+        }
+
+
+def _usd(price: int | None) -> Decimal | None:
+    return None if price is None else Decimal(price) / PRICE_ONE
+
+
+def _shares(size: int | None) -> Decimal | None:
+    return None if size is None else Decimal(size) / SIZE_ONE
 
 
 class TickSampler:
@@ -51,12 +77,12 @@ class TickSampler:
 def top_of(book: Book) -> Top:
     return Top(
         market_id=book.market_id,
-        at=moment(book.received),
+        t=book.received,
         state=book.state,
-        bid=None if book.bid == NO_BID else Decimal(book.bid) / PRICE_ONE,
-        ask=None if book.ask == NO_ASK else Decimal(book.ask) / PRICE_ONE,
-        bid_size=None if book.bid == NO_BID else Decimal(book.bids[book.bid]),
-        ask_size=None if book.ask == NO_ASK else Decimal(book.asks[book.ask]),
+        bid=None if book.bid == NO_BID else book.bid,
+        ask=None if book.ask == NO_ASK else book.ask,
+        bid_size=None if book.bid == NO_BID else size_units(book.bids[book.bid]),
+        ask_size=None if book.ask == NO_ASK else size_units(book.asks[book.ask]),
     )
 
 
@@ -68,10 +94,7 @@ def store(tops: list[Top]) -> None:
     """Rewrite the quotes and add a tick for each book that can be evaluated."""
     latest = {top.market_id: top for top in tops}  # PostgreSQL writes a row once a statement
     Quote.objects.bulk_create(
-        [
-            Quote(market_id=top.market_id, **{name: getattr(top, name) for name in _QUOTE_FIELDS})
-            for top in latest.values()
-        ],
+        [Quote(state=top.state, **top.row()) for top in latest.values()],
         batch_size=500,
         update_conflicts=True,
         unique_fields=["market"],
@@ -80,10 +103,7 @@ def store(tops: list[Top]) -> None:
     add([top for top in tops if top.state == "fresh"])
 
 
-_TICK_FIELDS = ("market_id", "at", "bid", "ask", "bid_size", "ask_size")
-_values = attrgetter(*_TICK_FIELDS)
-_in_order = itemgetter(0, 1)
-COPY = f"COPY markets_tick ({', '.join(_TICK_FIELDS)}) FROM STDIN"
+COPY = f"COPY markets_tick ({', '.join(FIELDS)}) FROM STDIN (FORMAT BINARY)"
 
 
 def add(tops: Sequence[Top]) -> None:
@@ -92,6 +112,8 @@ def add(tops: Sequence[Top]) -> None:
     PostgreSQL takes them by COPY, some ten times faster (`bench write`). COPY knows no
     ON CONFLICT, so a batch that repeats something goes the usual way.
     """
+    if not tops:
+        return
     if connection.vendor == "postgresql":
         try:
             with transaction.atomic():
@@ -103,18 +125,18 @@ def add(tops: Sequence[Top]) -> None:
 
 
 def _copy(tops: Sequence[Top]) -> None:
-    rows = sorted(map(_values, tops), key=_in_order)  # the key's order: its pages are near
     with (
         connection.cursor() as cursor,
         connection.wrap_database_errors,
         cursor.copy(COPY) as copy,
     ):
-        for row in rows:
-            copy.write_row(row)
+        ids, times, _, *numbers = zip(*tops, strict=True)
+        for part in packed(ids, times, *numbers):
+            copy.write(part)
 
 
 def _insert(tops: Sequence[Top]) -> None:
-    ticks = [Tick(**dict(zip(_TICK_FIELDS, _values(top), strict=True))) for top in tops]
+    ticks = [Tick(**top.row()) for top in tops]
     Tick.objects.bulk_create(ticks, batch_size=500, ignore_conflicts=True)
 
 

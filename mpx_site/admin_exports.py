@@ -26,6 +26,8 @@ else:
 def _export(
     asked: str, model_admin: Admin, request: HttpRequest, rows: QuerySet[Any]
 ) -> HttpResponseBase:
+    if (refused := exports.too_often(request)) is not None:
+        return refused
     name = str(model_admin.opts.model_name)
     columns = columns_of(model_admin, request)
     return exports.file_of(rows, columns, asked=asked, name=name)

@@ -35,7 +35,7 @@ from alerts.shared_beats import part_names
 from markets import catalogue, ticks, watch
 from markets.book import Book
 from markets.books import Books
-from markets.frames import Frame, left_out, moment
+from markets.frames import Frame, left_out
 from markets.listing import EventTerms, MarketTerms
 from markets.models import Market, Quote
 from markets.polymarket.clob import BATCH, Clob
@@ -303,7 +303,7 @@ class Look:
         """Return the touch of every book that the venue answered for, if only that it has none."""
         yield from map(ticks.top_of, self.pipeline.books.take_moved())
         for book in self._without_book:
-            yield replace(ticks.top_of(book), at=moment(self._clock.now()))
+            yield ticks.top_of(book)._replace(t=self._clock.now())
 
     def _take(self, frame: Frame) -> None:
         step = self.pipeline.feed(frame)
@@ -406,7 +406,7 @@ def _news(tops: Iterable[Top]) -> list[Top]:
     return [
         given[market_id]
         for market_id, bid, ask, state in rows
-        if (given[market_id].bid, given[market_id].ask, given[market_id].state) != (bid, ask, state)
+        if (*given[market_id].prices, given[market_id].state) != (bid, ask, state)
     ]
 
 
@@ -497,8 +497,7 @@ def _ask(markets: Sequence[WatchedMarket], told: Told) -> dict[WatchedMarket, To
     _with_venue(read, told)
     for market, book in kept.values():
         if not book.state_note:  # an answer came, and it could be read
-            top = ticks.top_of(book)
-            found[market] = Touch(top.bid, top.ask)
+            found[market] = Touch(*ticks.top_of(book).prices)
     ticks.quarantine(books.problems.drain())
     return found
 

@@ -39,6 +39,8 @@ PBKDF2PasswordHasher.iterations = 1
 settings.WHITENOISE_AUTOREFRESH = True
 # A test that opens a page would begin to listen, in a thread that outlives it.
 settings.MPX_PULSE_SECONDS = 0
+# Threads of a test stand for people at many processes.
+settings.MPX_DB_CONNECTIONS = 50
 # Rolled back, all tests of a file have the same user number; a test of the pace sets its own.
 settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {"reads": None, "writes": None}
 
@@ -135,6 +137,9 @@ class Seeds:
 
 @pytest.fixture(scope="session")
 def seeds(django_db_setup: None, django_db_blocker: pytest_django.DjangoDbBlocker) -> Seeds:
+    from tests import forger  # its model needs Django, which is set up by now
+
+    forger.let_tests_be_emptied()
     with django_db_blocker.unblock():
         managers = [model._default_manager for model in _seedable()]
         seeded = [manager for manager in managers if manager.exists()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -11,6 +10,7 @@ from django.db import transaction
 
 from alerts import journal
 from markets import catalogue, ticks
+from markets.frames import unix_ns
 from markets.listing import EventTerms
 from markets.ticks import Top
 from rules.dsl import read_rule
@@ -69,12 +69,12 @@ def _top(market: Any, at: datetime, state: str) -> Top:
     no_ask, no_size = market.asks[1][0]
     return Top(
         market_id=market.terms.market_id,
-        at=at,
+        t=unix_ns(at),
         state=state,
-        bid=1 - Decimal(no_ask) / 10_000,
-        ask=Decimal(ask) / 10_000,
-        bid_size=Decimal(no_size) / 1_000_000,
-        ask_size=Decimal(size) / 1_000_000,
+        bid=10_000 - no_ask,
+        ask=ask,
+        bid_size=no_size,
+        ask_size=size,
     )
 
 

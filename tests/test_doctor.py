@@ -20,7 +20,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from alerts import journal
-from alerts.models import AuditEntry
 from markets.models import Event, Market, Outcome, Quarantine, SyncRun
 from markets.polymarket.http import Patience
 from mpx_site import doctor
@@ -31,6 +30,7 @@ from mpx_site.doctor_words import Seen, first_line, ok, span, why_unreachable
 from risk import breakers, killswitch
 from rules.load import publish_missing
 from rules.models import Rule
+from tests import forger
 from tests.servers import ROOT, free_port, manage, settings_for
 from tests.venue import VenueClient, mock_venue
 
@@ -698,9 +698,9 @@ def test_catalogue_is_told_by_its_last_whole_pass(settings):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda: AuditEntry.objects.filter(pk=2).update(actor="x"), "entry 2 was changed"),
-        (lambda: AuditEntry.objects.filter(pk=2).delete(), "entry 3 does not continue"),
-        (lambda: AuditEntry.objects.filter(pk=1).delete(), "it begins with entry 2"),
+        (lambda: forger.change(2, actor="x"), "entry 2 was changed"),
+        (lambda: forger.remove(2), "entry 3 does not continue"),
+        (lambda: forger.remove(1), "it begins with entry 2"),
     ],
 )
 def test_audit_chain_that_was_bent_fails(transactional_db, spoil, words):
@@ -722,7 +722,7 @@ def test_only_the_newest_links_are_looked_at(monkeypatch):
             journal.record(kind="a.b", subject=f"s:{number}", data={}, at=timezone.now())
     monkeypatch.setattr(inside, "LINKS", 3)
 
-    AuditEntry.objects.filter(pk=1).update(actor="x")
+    forger.change(1, actor="x")
 
     assert inside.audit() == ok("the last 3 links hold")
 

@@ -12,6 +12,7 @@ from django.core.management import call_command
 from alerts.models import AuditEntry
 from execution.invariants import NAMES
 from execution.models import OrderIntent
+from tests import forger
 from tests.desk_cast import approved, approver, basket, prepare, show, trader
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,6 @@ def test_what_was_bent_is_named_with_exit_code_1(intent: OrderIntent) -> None:
 
 
 def test_cut_off_end_of_the_chain_is_named() -> None:
-    AuditEntry.objects.order_by("-id")[:1].get().delete()
+    forger.remove(AuditEntry.objects.latest("id").pk)
 
     assert "audit_chain" in rules_broken()

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from alerts import journal
 from markets import catalogue, ticks
+from markets.fills import PRICE_ONE, SIZE_ONE
+from markets.frames import unix_ns
 from markets.house_relations import is_in_conflict, relations_body, relations_mark
 from markets.listing import EventTerms
 from markets.models import Market
@@ -237,8 +239,9 @@ def event(number: int, *markets: int, **changes) -> EventTerms:
 
 
 def quote(market: int, bid: str | None, ask: str | None, *, at=START, state="fresh") -> None:
-    touch = [None if price is None else Decimal(price) for price in (bid, ask)]
-    ticks.store([Top(str(100 + market), at, state, *touch, Decimal(100), Decimal(100))])
+    touch = [None if price is None else int(Decimal(price) * PRICE_ONE) for price in (bid, ask)]
+    size = 100 * SIZE_ONE
+    ticks.store([Top(str(100 + market), unix_ns(at), state, *touch, size, size)])
 
 
 def resolve(market: int, payout: str) -> None:

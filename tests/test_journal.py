@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis
@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 
 from alerts import journal
 from alerts.models import AuditEntry, FeedEntry, Heartbeat, OutboxEntry
+from tests import forger
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 LAST = 5
@@ -56,7 +57,7 @@ def test_empty_chain_verifies():
     ids=lambda forgery: next(iter(forgery)),
 )
 def test_changed_entry_is_found(chain, forgery):
-    AuditEntry.objects.filter(pk=3).update(**forgery)
+    forger.change(3, **forgery)
 
     with pytest.raises(journal.ChainBroken) as found:
         journal.verify()
@@ -65,14 +66,14 @@ def test_changed_entry_is_found(chain, forgery):
 
 
 def test_entry_removed_from_the_middle_is_found(chain):
-    AuditEntry.objects.filter(pk=3).delete()
+    forger.remove(3)
 
     with pytest.raises(journal.ChainBroken, match="3: is missing"):
         journal.verify()
 
 
 def test_first_entry_removed_is_found(chain):
-    AuditEntry.objects.filter(pk=1).delete()
+    forger.remove(1)
 
     with pytest.raises(journal.ChainBroken, match="1: is missing"):
         journal.verify()
@@ -81,7 +82,7 @@ def test_first_entry_removed_is_found(chain):
 @pytest.mark.parametrize("made_to_fit", [False, True], ids=["copied", "made to fit"])
 def test_entry_inserted_in_the_middle_is_found(chain, made_to_fit):
     for number in range(LAST, 2, -1):
-        AuditEntry.objects.filter(pk=number).update(id=F("id") + 1)
+        forger.change(number, id=F("id") + 1)
     forged = AuditEntry.objects.get(pk=2)
     forged.id, forged.previous_hash, forged.subject = 3, forged.hash, "signal:forged"
     forged.hash = journal.link_hash(forged) if made_to_fit else "f" * 64
@@ -93,9 +94,23 @@ def test_entry_inserted_in_the_middle_is_found(chain, made_to_fit):
     assert found.value.entry_id == (4 if made_to_fit else 3)
 
 
+@pytest.mark.parametrize("act", ["update", "delete"])
+def test_database_itself_refuses_to_change_the_chain(transactional_db, act):
+    """On both databases; and a test that commits can be emptied all the same."""
+    with transaction.atomic():
+        record(1)
+    with connection.cursor() as cursor, pytest.raises(IntegrityError, match="written once"):
+        cursor.execute(
+            "UPDATE alerts_auditentry SET actor = 'x'" if act == "update"
+            else "DELETE FROM alerts_auditentry"
+        )  # fmt: skip
+
+    assert journal.verify() == 1
+
+
 def test_cut_tail_shows_only_in_the_length(chain):
     """No chain can tell by itself; whoever noted its length elsewhere can."""
-    AuditEntry.objects.filter(pk=LAST).delete()
+    forger.remove(LAST)
 
     assert journal.verify() == LAST - 1
 

@@ -16,6 +16,7 @@ from execution import tasks
 from execution.sights import data_age
 from risk import breakers, killswitch
 from risk.models import Breaker, KillSwitch
+from tests import forger
 from tests.desk_cast import NOW, approver, person, prepare, trader
 from tests.portal_cast import beat
 from tests.servers import free_port, manage, settings_for
@@ -324,9 +325,9 @@ def test_whole_chain_verifies_by_command(chain):
 @pytest.mark.parametrize(
     ("bend", "entry", "problem"),
     [
-        (lambda: AuditEntry.objects.filter(pk=3).update(actor="X"), 3, "was changed"),
-        (lambda: AuditEntry.objects.filter(pk=5).delete(), 5, "missing at the end, up to 5"),
-        (lambda: AuditEntry.objects.filter(pk=3).delete(), 3, "is missing"),
+        (lambda: forger.change(3, actor="X"), 3, "was changed"),
+        (lambda: forger.remove(5), 5, "missing at the end, up to 5"),
+        (lambda: forger.remove(3), 3, "is missing"),
         (lambda: AuditEntry.objects.create(id=6, at=NOW, kind="x", subject="s", actor="a",
                                            previous_hash="0" * 64, hash="1" * 64), 6,
          "does not continue"),
@@ -347,7 +348,7 @@ def test_bent_chain_is_found_by_command(chain, bend, entry, problem):
 
 def test_chain_written_anew_is_found_by_a_head_noted_elsewhere(chain):
     noted = str(AuditHead.objects.get())
-    AuditEntry.objects.all().delete()
+    forger.remove_all()
     with transaction.atomic():
         for number in range(6):
             journal.record(kind="test.forged", subject=f"s:{number}", data={}, at=NOW)

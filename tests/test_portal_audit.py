@@ -15,6 +15,7 @@ from django.test import Client
 from alerts import journal
 from alerts.models import AuditEntry
 from mpx_site.portal import audit_views
+from tests import forger
 from tests import portal_cast as cast
 from tests.desk_cast import person
 from tests.portal_cast import START
@@ -73,7 +74,7 @@ def test_viewers_are_told_that_the_chain_is_not_theirs(client: Client) -> None:
 
 
 def test_an_empty_chain_says_what_would_fill_it(analyst: Client) -> None:
-    AuditEntry.objects.all().delete()
+    forger.remove_all()
     assert "Nothing happened here yet." in words(analyst.get("/audit/"))
 
 
@@ -169,14 +170,14 @@ def test_a_sound_chain_holds_and_the_answer_is_kept(analyst: Client, chain: dict
 
 
 def test_a_changed_entry_is_found(analyst: Client, chain: dict[str, int]) -> None:
-    AuditEntry.objects.filter(pk=chain["limits"]).update(actor="nobody")
+    forger.change(chain["limits"], actor="nobody")
 
     assert "The audit chain is BROKEN: audit entry 4: was changed" in verify(analyst)
     assert "■ BROKEN" in words(analyst.get("/audit/"))
 
 
 def test_a_cut_end_is_found(analyst: Client, chain: dict[str, int]) -> None:
-    AuditEntry.objects.filter(pk=chain["tripped"]).delete()
+    forger.remove(chain["tripped"])
     assert "audit entry 5: is missing at the end" in verify(analyst)
 
 
@@ -186,7 +187,7 @@ def test_of_a_very_long_chain_the_end_is_read(
     monkeypatch.setattr(audit_views, "WHOLE", 4)
     assert "The audit chain holds: the last 5 links hold." in verify(analyst)
 
-    AuditEntry.objects.filter(pk=chain["limits"]).update(actor="nobody")
+    forger.change(chain["limits"], actor="nobody")
     assert "BROKEN" in verify(analyst)
 
 

@@ -18,7 +18,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.http import HttpResponseBase
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import example, given
@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from execution import intents
 from execution.models import OrderIntent
 from markets.models import Event
+from mpx_site.access import pace
 from mpx_site.portal import exports
 from mpx_site.portal.exports import Column
 from rules.models import Rule
@@ -62,10 +63,7 @@ LISTS = ("/intents/", "/rules/")
 def exported(
     rows: Any, asked: str = "csv", columns: Sequence[Column] = COLUMNS, **options: Any
 ) -> HttpResponseBase:
-    request = RequestFactory().get("/list/", {"format": asked})
-    answer = exports.answer(request, rows, columns, name="rows", **options)
-    assert answer is not None
-    return answer
+    return exports.file_of(rows, columns, asked=asked, name="rows", **options)
 
 
 def body(answer: Any) -> bytes:
@@ -81,7 +79,8 @@ def test_a_list_is_a_page_unless_a_file_is_asked_for() -> None:
 
 
 def test_an_unknown_format_is_refused_and_says_which_there_are() -> None:
-    answer: Any = exported([], "xml")
+    asked = RequestFactory().get("/list/", {"format": "xml"})
+    answer: Any = exports.answer(asked, [], COLUMNS, name="rows")
     assert answer.status_code == 400
     assert b"format=csv or format=json" in answer.content
 
@@ -261,3 +260,26 @@ def test_files_take_the_same_role_as_their_page(client: Any, orders: list[OrderI
     client.force_login(person("nobody"))
     assert client.get("/intents/?format=csv").status_code == 403
     assert client.get("/positions/?format=json").status_code == 403
+
+
+@pytest.mark.django_db
+def test_exports_of_a_person_are_bounded_and_come_back(
+    client: Any, orders: list[OrderIntent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "EXPORTS", pace.Pace(3, timedelta(hours=1)))
+    client.force_login(cast.operator())
+    answers = [client.get(f"/intents/?format={asked}") for asked in ("csv", "json", "csv", "json")]
+    ticked = {"action": "export_csv", "_selected_action": [orders[0].pk]}
+    admin = client.post("/admin/execution/orderintent/", ticked)
+
+    assert [each.status_code for each in answers] == [200, 200, 200, 429]
+    assert answers[3]["Retry-After"] == "1200"
+    assert "3 lists an hour. The next one is free in 20 minutes" in answers[3].content.decode()
+    assert admin.status_code == 429
+    assert client.get("/intents/").status_code == 200
+    other = Client()
+    other.force_login(person("val", "viewer"))
+    assert other.get("/intents/?format=csv").status_code == 200
+    monkeypatch.setattr(timezone, "now", lambda: NOW + timedelta(minutes=21))
+    again = [client.get("/intents/?format=csv").status_code for _ in range(2)]
+    assert again == [200, 429]

@@ -15,6 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from markets import ticks
+from markets.fills import PRICE_ONE, SIZE_ONE
+from markets.frames import unix_ns
 from markets.models import Event, Market, Quote
 from markets.relation_models import Relation, SynonymGroup, SynonymGroupMember
 from markets.relations import approve
@@ -173,9 +175,8 @@ def related_pair(ask: str = "0.55", other: str = "0.45") -> Relation:
     """Two markets that ask the same, quoted two cents wide, and the proposal that says so."""
     members = relation_cast.two_deals()
     for pk, price in zip(members, (ask, other), strict=True):
-        bid = Decimal(price) - Decimal("0.02")
-        top = Top(pk, START, "fresh", bid, Decimal(price), Decimal(200), Decimal(200))
-        ticks.store([top])
+        units, size = int(Decimal(price) * PRICE_ONE), 200 * SIZE_ONE
+        ticks.store([Top(pk, unix_ns(START), "fresh", units - 200, units, size, size)])
     return relation_cast.proposed(members)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from markets import ticks
 from markets.books import Books
+from markets.fills import PRICE_ONE
 from markets.frames import moment
 from markets.models import Market, Quarantine, Quote, Tick
 from markets.problems import Problem, Problems
@@ -56,12 +57,12 @@ def test_a_top_has_prices_sizes_state_and_time(books: Books) -> None:
 
     assert top_of(books.by_market[TERMS.condition_id]) == Top(
         market_id=TERMS.market_id,
-        at=NOON + timedelta(seconds=3),
+        t=NOON_NS + 3 * SECOND,
         state="fresh",
-        bid=Decimal("0.4"),
-        ask=Decimal("0.65"),
-        bid_size=Decimal("12.345678"),
-        ask_size=Decimal("12.345678"),
+        bid=4_000,
+        ask=6_500,
+        bid_size=12_345_678,
+        ask_size=12_345_678,
     )
 
 
@@ -78,14 +79,14 @@ def test_only_a_top_that_is_another_is_taken(books: Books) -> None:
     assert sampler.take(books) == []
 
     says(books, "0.4", "0.6", second=1)
-    assert [(top.bid, top.ask) for top in sampler.take(books)] == [(Decimal("0.4"), Decimal("0.6"))]
+    assert [(top.bid, top.ask) for top in sampler.take(books)] == [(4_000, 6_000)]
     says(books, "0.4", "0.6", second=2)
     assert sampler.take(books) == []
     says(books, "0.5", "0.6", second=3)
     says(books, "0.4", "0.6", second=4)
     assert sampler.take(books) == []  # it is where it was
     says(books, "0.5", "0.6", second=5)
-    assert [top.bid for top in sampler.take(books)] == [Decimal("0.5")]
+    assert [top.bid for top in sampler.take(books)] == [5_000]
 
 
 def test_a_book_that_is_no_longer_known_is_taken_with_its_state(books: Books) -> None:
@@ -96,7 +97,7 @@ def test_a_book_that_is_no_longer_known_is_taken_with_its_state(books: Books) ->
     books.feed(b'{"market": "' + TERMS.condition_id.encode() + b'", "bids": 5}', NOON_NS + SECOND)
 
     (top,) = sampler.take(books)
-    assert (top.state, top.at) == ("stale", NOON + timedelta(seconds=1))
+    assert (top.state, top.t) == ("stale", NOON_NS + SECOND)
 
 
 # --- what the database has ------------------------------------------------
@@ -110,12 +111,12 @@ def market(db: None) -> Market:
 def top(second: int, bid: str | None = "0.4", ask: str | None = "0.6", **changes: Any) -> Top:
     values: dict[str, Any] = {
         "market_id": TERMS.market_id,
-        "at": NOON + timedelta(seconds=second),
+        "t": NOON_NS + second * SECOND,
         "state": "fresh",
-        "bid": None if bid is None else Decimal(bid),
-        "ask": None if ask is None else Decimal(ask),
-        "bid_size": None if bid is None else Decimal("5.5"),
-        "ask_size": None if ask is None else Decimal(7),
+        "bid": None if bid is None else int(Decimal(bid) * PRICE_ONE),
+        "ask": None if ask is None else int(Decimal(ask) * PRICE_ONE),
+        "bid_size": None if bid is None else 5_500_000,
+        "ask_size": None if ask is None else 7_000_000,
     }
     return Top(**values | changes)
 

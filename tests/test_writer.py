@@ -17,6 +17,8 @@ import pytest
 from django.db import InterfaceError, OperationalError
 
 from alerts.models import FeedEntry, Heartbeat
+from markets.fills import PRICE_ONE, SIZE_ONE
+from markets.frames import unix_ns
 from markets.listing import EventTerms, event_terms
 from markets.models import Event, Market, Quarantine, Quote, Tick
 from markets.problems import Problem
@@ -50,8 +52,9 @@ def batch(**given: Any) -> Batch:
 
 
 def top(market_id: str, *, bid: str = "0.40", at: datetime = NOON) -> Top:
-    size = Decimal(100)
-    return Top(market_id, at, "fresh", Decimal(bid), Decimal("0.45"), size, size)
+    size = 100 * SIZE_ONE
+    price = int(Decimal(bid) * PRICE_ONE)
+    return Top(market_id, unix_ns(at), "fresh", price, 4_500, size, size)
 
 
 def problem(subject: str, **given: Any) -> Problem:

@@ -1,6 +1,7 @@
-"""How often the door may be tried: buckets of tries that fill up again, kept in the database.
+"""How often the door may be tried, and lists be exported: buckets that fill up again.
 
-Nobody is locked out for good. A password that is right gives its try back.
+They are kept in the database, so all processes count together. Nobody is locked out for good. A
+password that is right gives its try back.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Pace:
 
 BY_ADDRESS: Final = Pace(20, timedelta(hours=1))
 BY_ACCOUNT: Final = Pace(20, timedelta(days=1))
+EXPORTS: Final = Pace(60, timedelta(hours=1))  # of one person, each up to 50,000 rows
 TOLD: Final = Pace(30, timedelta(hours=1))  # refusals that the audit chain is told of one origin
 
 
@@ -91,16 +93,28 @@ class Tries:
             row.save()
 
 
-@transaction.atomic
 def is_to_be_told(origin: str, *, at: datetime) -> bool:
     """Say whether one more refusal of an origin is told: nobody must fill the chain by asking."""
-    row = _locked(_key("told", origin), TOLD, at)
-    row.left, row.at = TOLD.refilled(row, at), max(at, row.at)
-    told = row.left >= 1
-    if told:
-        row.left -= 1
-        row.save()
-    return told
+    return not _wait(_key("told", origin), TOLD, at)
+
+
+def wait_for_export(request: HttpRequest, *, at: datetime) -> int:
+    """Use up one export of whoever asks; return 0, or how many seconds to wait for one."""
+    user = getattr(request, "user", None)
+    whose = f"user-{user.pk}" if user is not None and user.pk else address_of(request)
+    return _wait(_key("export", whose), EXPORTS, at)
+
+
+@transaction.atomic
+def _wait(key: str, pace: Pace, at: datetime) -> int:
+    """Take one out of a bucket; return 0, or after how many seconds there is one again."""
+    row = _locked(key, pace, at)
+    row.left, row.at = pace.refilled(row, at), max(at, row.at)
+    if row.left < 1:
+        return math.ceil(((1 - row.left) * (pace.span / pace.tries)).total_seconds())
+    row.left -= 1
+    row.save()
+    return 0
 
 
 def prune(*, at: datetime) -> int:

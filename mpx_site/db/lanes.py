@@ -57,9 +57,11 @@ class Lane:
         poll.register(self.connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return not poll.poll(0)
 
+    def is_idle(self) -> bool:
+        return self.connection.info.transaction_status == TransactionStatus.IDLE
+
     def is_worth_keeping(self, now: float) -> bool:
-        state = self.connection.info.transaction_status
-        return state == TransactionStatus.IDLE and now - self.born < LIVES_SECONDS
+        return self.is_idle() and now - self.born < LIVES_SECONDS
 
 
 class Lanes:
@@ -77,9 +79,19 @@ class Lanes:
         self._idle: deque[Lane] = deque()
         self._lost: deque[None] = deque()  # of threads that ended without giving theirs back
 
-    def take(self, server: Hashable, connect: Callable[[], Connection], *, page: bool) -> Lane:
-        """Return a lane to a server. Raises `NoLane`, or what `connect` raises."""
-        self._claim(page)
+    def take(
+        self,
+        server: Hashable,
+        connect: Callable[[], Connection],
+        *,
+        page: bool = False,
+        until: float | None = None,
+    ) -> Lane:
+        """Return a lane to a server; wait `until` then (monotonic), or for all our patience.
+
+        Raises `NoLane`, or what `connect` raises.
+        """
+        self._claim(page, time.monotonic() + self.patience if until is None else until)
         try:
             return self._reused(server) or self._opened(server, connect)
         except BaseException:
@@ -106,9 +118,8 @@ class Lanes:
         """Close what nobody uses now."""
         self._drop_idle(float("inf"))
 
-    def _claim(self, page: bool) -> None:
+    def _claim(self, page: bool, end: float) -> None:
         most = self.most - SPARE if page else self.most
-        end = time.monotonic() + self.patience
         with self._changed:
             while self._count() >= most:
                 left = end - time.monotonic()

@@ -5,6 +5,7 @@ What comes by HTTP is a page; what asks otherwise (the stream, jobs, commands) h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,15 +15,27 @@ from typing import Any, Final
 from django.conf import settings
 from django.db import connections
 
+from mpx_site.db.lanes import PATIENCE_SECONDS
+
 EXPORT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks the database: whether it waits behind others, and its statements' time in ms."""
+    """Who asks the database.
+
+    A page waits behind others, all its waits `until` one moment (monotonic); None: each as
+    long as it takes. Its statements have `limit_ms`; None: no limit of ours.
+    """
 
     page: bool = False
     limit_ms: int | None = None
+    until: float | None = None
+
+
+def _page() -> Asker:
+    limit_ms = settings.MPX_PAGE_QUERY_SECONDS * 1_000 or None
+    return Asker(page=True, limit_ms=limit_ms, until=time.monotonic() + PATIENCE_SECONDS)
 
 
 _asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
@@ -35,15 +48,17 @@ def asker() -> Asker:
 @contextmanager
 def ahead() -> Iterator[None]:
     """Let what asks meanwhile not wait behind pages: a probe that waits tells nothing."""
-    with _asking(replace(asker(), page=False)):
+    with _asking(replace(asker(), page=False, until=None)):
         yield
 
 
 @contextmanager
-def patient(seconds: int = EXPORT_SECONDS) -> Iterator[None]:
-    """Give statements more time where a page has a limit at all."""
-    now = asker()
-    with _asking(now if now.limit_ms is None else replace(now, limit_ms=seconds * 1_000)):
+def patient() -> Iterator[None]:
+    """Give the next step of an export its own time, where pages have a limit at all."""
+    who = asker()
+    if who.page and who.limit_ms is not None:
+        who = replace(_page(), limit_ms=EXPORT_SECONDS * 1_000)
+    with _asking(who):
         yield
 
 
@@ -72,6 +87,5 @@ class Pages:
         self._application = application
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        seconds = settings.MPX_PAGE_QUERY_SECONDS
-        _asker.set(Asker(page=True, limit_ms=seconds * 1_000 or None))
+        _asker.set(_page())
         await self._application(scope, receive, send)

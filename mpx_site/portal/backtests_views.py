@@ -35,7 +35,7 @@ from execution.backtest_models import BacktestRun
 from markets.frames import unix_ns
 from mpx_site.portal import backtests_pages, backtests_run
 from mpx_site.portal.backtests_pages import Sent
-from mpx_site.portal.exports import Streamed
+from mpx_site.portal.exports import Streamed, too_often
 from mpx_site.portal.numbers import row_number
 from mpx_site.portal.whatif_pages import HOURS
 from rules.dsl import RuleDefinition, RuleError
@@ -134,6 +134,8 @@ def episodes(request: HttpRequest, run_id: int) -> HttpResponseBase:
     run = BacktestRun.objects.filter(pk=run_id, state=BacktestRun.State.DONE).first()
     if run is None:
         raise Http404("There is no finished backtest of this number.")
+    if (refused := too_often(request)) is not None:
+        return refused
     answer = Streamed(_csv(run), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="backtest-{run_id}.csv"'
     return answer

@@ -31,15 +31,18 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 
 from markets.connections import drop_dead_connections
+from mpx_site.access import pace
 from mpx_site.db import limits
 
 CAP = 50_000
@@ -80,10 +83,11 @@ class Streamed(StreamingHttpResponse):
         parts = iter(self)
 
         def part_of() -> bytes | None:
-            try:
-                return next(parts, None)
-            finally:
-                drop_dead_connections()  # a slow reader keeps none from others
+            with limits.patient():
+                try:
+                    return next(parts, None)
+                finally:
+                    drop_dead_connections()  # a slow reader keeps none from others
 
         read = sync_to_async(part_of)
         while (part := await read()) is not None:
@@ -102,7 +106,20 @@ def answer(
         return None
     if asked not in TYPES:
         return HttpResponse("A list comes as format=csv or format=json.\n", "text/plain", 400)
+    if (refused := too_often(request)) is not None:
+        return refused
     return file_of(rows, columns, asked=asked, name=name, cap=cap)
+
+
+def too_often(request: HttpRequest) -> HttpResponse | None:
+    """Count one export of whoever asks; return the refusal if that is one too many."""
+    seconds = pace.wait_for_export(request, at=timezone.now())
+    if not seconds:
+        return None
+    told = {"minutes": math.ceil(seconds / 60), "most": pace.EXPORTS.tries}
+    page = render(request, "429.html", told, status=HTTPStatus.TOO_MANY_REQUESTS)
+    page.headers["Retry-After"] = str(seconds)
+    return page
 
 
 def file_of(

@@ -42,17 +42,23 @@ def address() -> dict[str, Any]:
     return {key: given[key] for key in ("host", "port", "user", "password", "dbname")}
 
 
+def connect_afresh() -> None:
+    """Let the next query open a connection of its own."""
+    connections.close_all()
+    connection.close_pool()
+
+
 @contextmanager
 def read_only() -> Iterator[None]:
     """Let the database take nothing from whoever connects from now on."""
     with psycopg.connect(**address(), autocommit=True) as owner:
         owner.execute(f'alter database "{owner.info.dbname}" set default_transaction_read_only=on')
-        connections.close_all()
+        connect_afresh()
         try:
             yield
         finally:
             owner.execute(f'alter database "{owner.info.dbname}" reset all')
-            connections.close_all()
+            connect_afresh()
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def test_approval_is_refused_whole_and_pages_are_still_shown(
 @contextmanager
 def crowded() -> Iterator[None]:
     """Use up every connection that the server gives."""
-    connections.close_all()
+    connect_afresh()
     with ExitStack() as taken:
         with suppress(psycopg.OperationalError):
             for _ in range(MOST):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +24,7 @@ pytestmark = [
 BOUND = 30.0
 BACK = 15.0
 AWAY = 60.0
+MOST_A_PROCESS = 12
 FAKETIME = shutil.which("faketime")
 
 
@@ -93,7 +95,6 @@ def test_d3_read_only_database_is_told_and_what_was_found_meanwhile_is_stored(de
 # --- D5 ------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="open: each reader at once has a connection, none waits")
 def test_d5_sixty_readers_at_once_leave_connections_for_the_stream(desk: Desk) -> None:
     olga = Person(desk.port)
     olga.login()
@@ -105,10 +106,12 @@ def test_d5_sixty_readers_at_once_leave_connections_for_the_stream(desk: Desk) -
         while not all(each.done() for each in asked):
             most = max(most, desk.count(ours))
             time.sleep(0.1)
-    tell(row="D5", before=before, most=most)
+    answers = Counter(each.result()[0] for each in asked)
+    tell(row="D5", before=before, most=most, answers=answers)
 
-    assert {each.result()[0] for each in asked} == {200}
-    assert most < 50  # the server gives 60
+    assert most < before + MOST_A_PROCESS  # the server gives 60, and each reader took one before
+    assert set(answers) <= {200, 503} and answers[200] > 60
+    assert desk.health()["status"] == "ok"
 
 
 # --- W3 ------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package is
         server = tuple(conn_params.get(key) for key in ("host", "port", "dbname", "user"))
         connect = partial(super().get_new_connection, {**conn_params, "autocommit": True})
         asker = limits.asker()
-        self._lane = lanes().take(server, connect, page=asker.page)
+        self._lane = lanes().take(server, connect, page=asker.page, until=asker.until)
         try:
             self._set_limit(self._lane, asker.limit_ms)
         except BaseException:
@@ -84,8 +84,9 @@ class DatabaseWrapper(TimescaleWrapper):  # type: ignore[misc]  # the package is
 
     def heed_limit(self) -> None:
         """Give statements the time that whoever asks now has, if a connection is open."""
-        if self._lane and self.connection is not None and not self.in_atomic_block:
-            self._set_limit(self._lane, limits.asker().limit_ms)
+        lane = self._lane
+        if lane and self.connection is lane.connection and lane.is_idle():
+            self._set_limit(lane, limits.asker().limit_ms)
 
     def close_pool(self) -> None:
         """Close what is idle: a database that is to be dropped must have nobody in it."""
