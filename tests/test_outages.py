@@ -93,7 +93,7 @@ class Desk:
         known = self.count("signals_signal")
         log_file = (
             self.home / "stream.log"
-        )  # a pipe that nobody reads would stop it when it is full
+        )  # a pipe would fill up
         command = [sys.executable, "manage.py", "stream", *words]
         with (
             log_file.open("wb") as out,
