@@ -91,9 +91,7 @@ class Desk:
         """Run `stream` until it has signals; end it by SIGTERM."""
         begun = time.time()
         known = self.count("signals_signal")
-        log_file = (
-            self.home / "stream.log"
-        )  # a pipe would fill up
+        log_file = self.home / "stream.log"  # a pipe would fill up
         command = [sys.executable, "manage.py", "stream", *words]
         with (
             log_file.open("wb") as out,
