@@ -22,13 +22,14 @@ TRAILER = b"\xff\xff"
 EPOCH = 946_684_800_000_000  # unix us of 2000-01-01, from which PostgreSQL counts
 ROWS_AT_ONCE = 2_500  # the server reads them while the next are laid out
 LONGEST = 324  # bytes of an id: 81 characters, more than the column takes
-EMPTY = -1  # stands for None: no price or size is below 0
+EMPTY = -(2**63)  # stands for None
 BASE = 10_000
+NEGATIVE = 0x4000
 
 HEAD = ("count", "power", "sign", "decimals")
 # How a value gives each digit: divided by the first, the rest by the second, times the third.
 Digits = tuple[tuple[int, int, int], ...]
-PRICE: Digits = ((BASE, 2**62, 1), (1, BASE, 1))  # of 1e-4 USD
+PRICE: Digits = tuple((10**power, BASE, 1) for power in (16, 12, 8, 4, 0))  # of 1e-4 USD
 SIZE: Digits = (  # of 1e-6 shares: the last two decimals are half a digit
     *((10**power, BASE, 1) for power in (18, 14, 10, 6, 2)),
     (1, 100, 100),
@@ -63,7 +64,8 @@ def packed(ids: Sequence[str], times: Sequence[int], *numbers: Column) -> Iterat
 
 
 def _rows(texts: npt.NDArray[np.bytes_], columns: dict[str, Integers]) -> bytes:
-    rows = np.zeros(len(texts), _layout(texts.dtype))
+    digits = {field: _digits(columns[field], *NUMBERS[field]) for field in NUMBERS}
+    rows = np.zeros(len(texts), _layout(texts.dtype, digits))
     there = np.ones((len(rows), rows.dtype.itemsize), np.bool_)
     rows["fields"] = len(FIELDS)
     rows["market_id"] = texts
@@ -71,18 +73,25 @@ def _rows(texts: npt.NDArray[np.bytes_], columns: dict[str, Integers]) -> bytes:
     there[:, _place(rows.dtype, "market_id")] = np.arange(texts.itemsize) < lengths[:, None]
     rows["at"] = columns["at"]
     rows["at length"] = rows.dtype["at"].itemsize
-    for field, (digits, decimals) in NUMBERS.items():
+    for field, (_, decimals) in NUMBERS.items():
         values = columns[field]
         rows[f"{field} length"] = np.where(values == EMPTY, -1, rows.dtype[field].itemsize)
         there[:, _place(rows.dtype, field)] = (values != EMPTY)[:, None]
-        _write(values, rows[field], digits, decimals)
+        _write(values, rows[field], digits[field], decimals)
     return rows.view(np.uint8)[there.ravel()].tobytes()
 
 
-def _layout(text: np.dtype[np.bytes_]) -> np.dtype[np.void]:
+def _digits(values: Integers, digits: Digits, decimals: int) -> Digits:
+    """Return the digits that the largest of the values needs."""
+    after = math.ceil(decimals / 4)
+    most = np.abs(values[values != EMPTY]).max(initial=0)
+    return (*(each for each in digits[:-after] if each[0] <= most), *digits[-after:])
+
+
+def _layout(text: np.dtype[np.bytes_], digits: dict[str, Digits]) -> np.dtype[np.void]:
     kinds = {"market_id": text, "at": ">i8"} | {
-        field: [*((part, ">i2") for part in HEAD), ("digits", ">i2", len(digits))]
-        for field, (digits, _) in NUMBERS.items()
+        field: [*((part, ">i2") for part in HEAD), ("digits", ">i2", len(digits[field]))]
+        for field in digits
     }
     fields = [part for name in FIELDS for part in ((f"{name} length", ">i4"), (name, kinds[name]))]
     return np.dtype([("fields", ">i2"), *fields])
@@ -96,7 +105,8 @@ def _place(row: np.dtype[np.void], field: str) -> slice:
 def _write(values: Integers, numeric: npt.NDArray[np.void], digits: Digits, decimals: int) -> None:
     numeric["count"] = len(digits)
     numeric["power"] = len(digits) - 1 - math.ceil(decimals / 4)
+    numeric["sign"] = np.where(values < 0, NEGATIVE, 0)
     numeric["decimals"] = decimals
+    values = np.abs(values)
     for number, (unit, rest, times) in enumerate(digits):
-        digit = values // unit % rest * times
-        numeric["digits"][:, number] = np.minimum(digit, BASE)  # BASE is no digit: refused
+        numeric["digits"][:, number] = values // unit % rest * times
