@@ -11,16 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Literal
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
 from markets.listing import MarketTerms
-from markets.polymarket.wire import Change, Delta, Message, Row, book_hash, last_stamp
+from markets.polymarket.wire import Change, Delta, Message, Row, book_hash, last_stamp, row_head
 
 NO_BID = 0
 NO_ASK = PRICE_ONE
 MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
+MAX_KNOWN_SIZES = 65_536  # some 10 MB
 LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 
 # Prices in 1e-4 USD, what most markets use first: made in this order, the few texts and numbers
@@ -28,6 +30,7 @@ LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 _PRICES = [*range(0, PRICE_ONE + 1, 10), *(p for p in range(PRICE_ONE) if p % 10)]
 _SPELLED = {p: f"{p / PRICE_ONE:.4f}".rstrip("0").rstrip(".") for p in _PRICES}
 PRICE_TEXT = tuple(_SPELLED[p] for p in range(PRICE_ONE + 1))
+_ROW_HEADS = tuple(map(row_head, PRICE_TEXT))
 # Levels lie strictly between 0 and 1. One table for all ticks and both sides.
 _LEVEL = {text: p for p, text in _SPELLED.items() if 0 < p < PRICE_ONE}
 _MIRROR = {text: PRICE_ONE - p for text, p in _LEVEL.items()}
@@ -57,6 +60,8 @@ class _Touched:
         "asks",
         "bid",
         "bids",
+        "changed",
+        "changes",
         "cost",
         "evaluable",
         "gain",
@@ -130,6 +135,8 @@ class Book(_Touched):
         self.last_trade_price = ""
         self.received = 0  # unix ns of the last frame that moved its top or state
         self.state_note = "awaiting"  # "" while deltas may be applied
+        self.changes = 0  # how often anything in it changed
+        self.changed = 0  # the one price of outcome 0 that the last change concerned; 0: several
         self.evaluable = False  # `state` is fresh
         self.split = False  # the last frame spoke of a touch we do not hold
         self.conn: int | None = None  # the connection that its frames come by
@@ -253,6 +260,7 @@ class Book(_Touched):
             self.epoch += 1
         self.doubt, self.unproven = "", False
         self.bids, self.asks = bids, asks
+        self.changes, self.changed = self.changes + 1, 0
         self.bid, self.ask = max(bids, default=NO_BID), min(asks, default=NO_ASK)
         self.last_trade_price = message.last_trade_price
         if message.tick_size:
@@ -333,6 +341,8 @@ class Book(_Touched):
                     best_bid = max(self.bids, default=NO_BID)
         if change is None:
             return False
+        self.changes += 1
+        self.changed = price if len(entries) == 1 else 0
         # Every frame of a same-millisecond batch states the touch after the whole batch.
         bid, ask = best_bid, best_ask
         if token is not self.token0:
@@ -374,10 +384,10 @@ class Book(_Touched):
     def asks_of(self, outcome: int) -> Ladder:
         """Return what can be bought of an outcome, best price first."""
         if outcome == 0:
-            return tuple((p, size_units(self.asks[p])) for p in sorted(self.asks))
-        return tuple(
-            (PRICE_ONE - p, size_units(self.bids[p])) for p in sorted(self.bids, reverse=True)
-        )
+            asks = self.asks
+            return tuple([(p, size_units(asks[p])) for p in sorted(asks)])
+        bids = self.bids
+        return tuple([(PRICE_ONE - p, size_units(bids[p])) for p in sorted(bids, reverse=True)])
 
     def hash_holds(self) -> bool | None:
         """Compare with the venue's own digest; None when the last frame carried none."""
@@ -405,20 +415,20 @@ class Book(_Touched):
 
     def digest(self, token: str, timestamp: str) -> str:
         """Return the venue's book hash of one outcome, from what we hold."""
-        bids = [(PRICE_TEXT[p], self.bids[p]) for p in sorted(self.bids)]
-        asks = [(PRICE_TEXT[p], self.asks[p]) for p in sorted(self.asks, reverse=True)]
+        bids, asks, heads = self.bids, self.asks, _ROW_HEADS
+        rising, falling = sorted(bids), sorted(asks, reverse=True)
         if token == self.token1:
-            mirrored = [(PRICE_TEXT[PRICE_ONE - p], self.bids[p]) for p in sorted(self.bids)]
-            bids = [
-                (PRICE_TEXT[PRICE_ONE - p], self.asks[p]) for p in sorted(self.asks, reverse=True)
-            ]
-            asks = mirrored
+            low = [heads[PRICE_ONE - p] + asks[p] for p in falling]
+            high = [heads[PRICE_ONE - p] + bids[p] for p in rising]
+        else:
+            low = [heads[p] + bids[p] for p in rising]
+            high = [heads[p] + asks[p] for p in falling]
         return book_hash(
             market=self.condition_id,
             asset_id=token,
             timestamp=timestamp,
-            bids=bids,
-            asks=asks,
+            bids=low,
+            asks=high,
             min_order_size=self.min_order_size,
             tick_size=self.tick_size,
             neg_risk=self.neg_risk,
@@ -427,6 +437,7 @@ class Book(_Touched):
         )
 
 
+@lru_cache(maxsize=MAX_KNOWN_SIZES)  # a level that did not change is read again at every walk
 def size_units(size: str) -> int:
     """Return a size in 1e-6 shares (sizes have at most 6 decimals; floats carry them exactly)."""
     return round(float(size) * SIZE_ONE)

@@ -61,6 +61,8 @@ class Engine:
         self._held: dict[str, Book] = {}  # by market id
         self._told_at: dict[str, int] = {}  # by event id: unix ns of the last reading
         self._series: dict[str, Series] = {}  # by market id
+        self._restless: dict[int, Series] = {}  # by number: those that waited when last looked at
+        self._followed = 0  # how many were begun
         self._endings = Endings()
         self._connected: dict[str, tuple[Relation, ...]] = {}  # by market id
         self._related: dict[str, list[RelatedWatch]] = {}  # by market id
@@ -157,9 +159,15 @@ class Engine:
         if not rules:
             why = "market_closed" if over else "out_of_scope"
             return before.end(why) if before is not None else []
-        series = self._series[market.market_id] = Series(market, book)
+        self._followed += 1
+        series = self._series[market.market_id] = Series(market, book, self._followed)
         series.follow(rules, before, at=at)
+        self._note_restless(series)
         return []
+
+    def _note_restless(self, series: Series) -> None:
+        if series.waiting:
+            self._restless[series.number] = series
 
     # --- related markets --------------------------------------------------------------
 
@@ -299,6 +307,7 @@ class Engine:
         for other in book.also:
             if isinstance(other, Series):
                 seen += other.look(at)
+                self._note_restless(other)
             elif not other.watch_list and other.due(at):
                 if other.can_wait(at):
                     self._owed[id(other)] = other
@@ -359,11 +368,11 @@ class Engine:
 
     def sweep(self, *, at: int) -> list[Sighting]:
         """Look at what waits for time to pass; call about once a second of frame time."""
+        self._restless = {n: each for n, each in self._restless.items() if each.waiting}
         seen = [
             sighting
-            for series in self._series.values()
-            if series.waiting
-            for sighting in series.look(at, swept=True)
+            for number in sorted(self._restless)
+            for sighting in self._restless[number].look(at, swept=True)
         ]
         return [*seen, *self._sweep_related(at), *self._endings.look(at, share=ROUND)]
 

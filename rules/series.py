@@ -6,14 +6,14 @@ asks again those that wait for time to pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import ClassVar, Protocol
 
 from markets.book import NO_ASK, NO_BID, Book, size_units
-from markets.fills import Ladder
 from markets.listing import MarketTerms
+from rules.kernel.best_levels import BestLevels
 from rules.kernel.finding import Finding
-from rules.kernel.imbalance import ImbalanceWatch, imbalance_finding
+from rules.kernel.imbalance import Imbalance, ImbalanceWatch, imbalance_finding
 from rules.kernel.spike import SpikeWatch, spike_finding
 from rules.kernel.trend import TrendWatch, breakout_finding
 from rules.rule_kinds import ImbalanceRule, SpikeRule, TrendRule
@@ -65,13 +65,19 @@ class SpikeTracker:
 
 
 class ImbalanceTracker:
-    """Follows the best levels for ORDER_BOOK_IMBALANCE."""
+    """Follows the best levels for ORDER_BOOK_IMBALANCE.
 
-    __slots__ = ("_watch",)
+    What is found is kept until the tilt is another: most looks find what was found before.
+    """
+
+    __slots__ = ("_best", "_changes", "_found", "_watch")
     deep: ClassVar[bool] = True
 
     def __init__(self, terms: MarketTerms, rule: ImbalanceRule) -> None:
         self._watch = ImbalanceWatch(rule.params.kernel())
+        self._best = BestLevels(self._watch.params.levels)
+        self._changes = -1  # of the book, as far as the levels are followed
+        self._found: tuple[MarketTerms, Imbalance, Finding] | None = None
 
     @property
     def waiting(self) -> bool:
@@ -81,15 +87,32 @@ class ImbalanceTracker:
         self._watch.restart()
 
     def touched(self, book: Book, at: int) -> None:
-        params = self._watch.params
-        if not 0 < book.ask - book.bid <= params.max_spread:
+        if not 0 < book.ask - book.bid <= self._watch.params.max_spread:
             self._watch.restart()  # as it would with the levels: they need not be sorted for that
             return
-        self._watch.update(at, *_best(book, params.levels))
+        self._follow(book)
+        bids, asks = self._best.bids, self._best.asks
+        put_up = bids.put_up + asks.put_up
+        self._watch.weigh(at, book.bid, book.ask, bids.size, asks.size, put_up)
+
+    def _follow(self, book: Book) -> None:
+        """Bring the levels up to date; what was missed, or concerned several, is read anew."""
+        if book.changes == self._changes:
+            return
+        if book.changed and book.changes == self._changes + 1:
+            self._best.change(book.changed, book.bids, book.asks)
+        else:
+            self._best.read(book.bids, book.asks)
+        self._changes = book.changes
 
     def finding(self, terms: MarketTerms, at: int) -> Finding | None:
         tilt = self._watch.current
-        return None if tilt is None else imbalance_finding(terms, tilt)
+        if tilt is None:
+            return None
+        found = self._found
+        if found is None or found[0] is not terms or found[1] is not tilt:
+            found = self._found = terms, tilt, imbalance_finding(terms, tilt)
+        return found[2]
 
 
 class TrendTracker:
@@ -133,16 +156,29 @@ def tracker_of(rule: ActiveRule, terms: MarketTerms) -> Tracker | None:
 class Series:
     """A market's trackers and its book."""
 
-    __slots__ = ("_deep", "_told", "_touch", "book", "epoch", "terms", "trackers")
+    __slots__ = (
+        "_deep",
+        "_told",
+        "_touch",
+        "book",
+        "epoch",
+        "number",
+        "terms",
+        "trackers",
+        "waiting",
+    )
 
-    def __init__(self, terms: MarketTerms, book: Book) -> None:
+    def __init__(self, terms: MarketTerms, book: Book, number: int = 0) -> None:
+        """`number` tells the order in which markets were begun to be followed."""
+        self.number = number
         self.terms = terms
         self.book = book
         self.epoch = book.epoch
         self.trackers: list[tuple[ActiveRule, Tracker]] = []
-        self._told: dict[str, ActiveRule] = {}  # by code: what there is to take back
+        self._told: dict[str, Sighting] = {}  # by code: what there is to take back
         self._touch = (NO_BID, NO_ASK)  # that the trackers know
         self._deep = False  # every change of the book is to be looked at
+        self.waiting = False  # a sweep has to look at it
 
     def follow(self, rules: Iterable[ActiveRule], before: Series | None, *, at: int) -> None:
         """Track for these rules; go on where the same rule followed the same book.
@@ -162,6 +198,7 @@ class Series:
         if self.book.evaluable:
             self._touch = self.book.bid, self.book.ask
         self._deep = any(tracker.deep for _, tracker in self.trackers)
+        self.waiting = self._waits()
         self.book.hot += self._deep
         self.book.also = (*self.book.also, self)
 
@@ -169,7 +206,7 @@ class Series:
         """Let go of the book."""
         self.book.hot -= self._deep
         self.book.also = tuple(each for each in self.book.also if each is not self)
-        self._deep = False
+        self._deep = self.waiting = False
 
     def _begun(self, rule: ActiveRule, at: int) -> Tracker | None:
         tracker = tracker_of(rule, self.terms)
@@ -180,9 +217,7 @@ class Series:
     def _is_like(self, before: MarketTerms) -> bool:
         return (before.tick, before.liquidity) == (self.terms.tick, self.terms.liquidity)
 
-    @property
-    def waiting(self) -> bool:
-        """Say whether a sweep has to look at it."""
+    def _waits(self) -> bool:
         return bool(self._told) or any(tracker.waiting for _, tracker in self.trackers)
 
     def look(self, at: int, *, swept: bool = False) -> list[Sighting]:
@@ -199,40 +234,50 @@ class Series:
         if book.evaluable:
             touch = book.bid, book.ask
             moved, self._touch = touch != self._touch, touch
+            if not moved and not swept and not self._told:
+                return self._look_below(at)
             for _, tracker in self.trackers:
                 if tracker.waiting if swept else moved or tracker.deep:
                     tracker.touched(book, at)
-        return self._seen(at)
+        seen = self._seen(at)
+        self.waiting = self._waits()
+        return seen
+
+    def _look_below(self, at: int) -> list[Sighting]:
+        """Take a change below the touch while nothing is told: only deep trackers can see it."""
+        seen: list[Sighting] = []
+        for rule, tracker in self.trackers:
+            if tracker.deep:
+                tracker.touched(self.book, at)
+                finding = tracker.finding(self.terms, at)
+                if finding is not None:
+                    seen.append(self._telling(rule, finding))
+        self.waiting = self._waits()
+        return seen
 
     def end(self, why: str) -> list[Sighting]:
         """Take back what was told."""
-        told, self._told = self._told, {}
-        return [self._sighting(rule, (), why) for rule in told.values()]
+        return self._taken_back((), why)
 
     def _seen(self, at: int) -> list[Sighting]:
-        gone = self._told.copy()
         seen: list[Sighting] = []
         for rule, tracker in self.trackers:
             finding = tracker.finding(self.terms, at)
             if finding is not None:
-                self._told[rule.code] = rule
-                gone.pop(rule.code, None)
-                seen.append(self._sighting(rule, (finding,), ""))
-        for code, rule in gone.items():
-            del self._told[code]
+                seen.append(self._telling(rule, finding))
+        if len(self._told) > len(seen):
             why = "moved_back" if self.book.evaluable else f"book_{self.book.state}"
-            seen.append(self._sighting(rule, (), why))
+            seen += self._taken_back({sighting.rule.code for sighting in seen}, why)
         return seen
 
-    def _sighting(self, rule: ActiveRule, findings: tuple[Finding, ...], why: str) -> Sighting:
-        return Sighting(rule, self.terms.market_id, findings, why)
+    def _telling(self, rule: ActiveRule, finding: Finding) -> Sighting:
+        told = self._told.get(rule.code)
+        if told is None or told.findings[0] is not finding or told.rule is not rule:
+            told = Sighting(rule, self.terms.market_id, (finding,), "")
+            self._told[rule.code] = told
+        return told
 
-
-def _best(book: Book, most: int) -> tuple[Ladder, Ladder]:
-    """Return so many levels of outcome 0 at most: bids and asks, best first."""
-    bids, asks = book.bids, book.asks
-    highest, lowest = sorted(bids)[: -most - 1 : -1], sorted(asks)[:most]
-    return (
-        tuple([(price, size_units(bids[price])) for price in highest]),
-        tuple([(price, size_units(asks[price])) for price in lowest]),
-    )
+    def _taken_back(self, kept: Collection[str], why: str) -> list[Sighting]:
+        """Take back what was told by rules other than these (codes)."""
+        gone = [self._told.pop(code) for code in tuple(self._told) if code not in kept]
+        return [Sighting(each.rule, self.terms.market_id, (), why) for each in gone]

@@ -76,6 +76,8 @@ class Watch:
             gain = 0.0 if bid == NO_BID else max(0.0, 1.0 - table[PRICE_ONE - bid])
         else:
             cost, gain = self.unseen[book.leg], 0.0
+        if cost == book.cost and gain == book.gain:
+            return  # what changed lies below the touch
         self.total += cost - book.cost
         self.gain += gain - book.gain
         book.cost, book.gain = cost, gain

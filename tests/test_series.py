@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
 
-from markets.book import PRICE_TEXT, Book
-from markets.polymarket.wire import Message, Row
+from markets.book import NO_ASK, NO_BID, PRICE_TEXT, Book
+from markets.polymarket.wire import Change, Delta, Message, Row
 from rules.engine import ActiveRule, Engine
 from rules.kernel.finding import Finding
 from rules.kernel.imbalance import Imbalance, imbalance_finding
-from rules.series import Series
+from rules.series import ImbalanceTracker, Series
 from tests.feed_cast import DUTCH, SECOND, START, TILT, Hand, fed, plain, rule
 from tests.worlds import event_view, market_terms
 
@@ -112,7 +113,6 @@ def test_a_crossed_book_is_passed_over(series, book, tracker):
 
 @pytest.mark.parametrize("state", ["stale", "awaiting"])
 def test_a_gap_starts_everything_anew(series, book, tracker, state):
-    series.look(START)
     tracker.tells = True
     series.look(START)
 
@@ -347,3 +347,49 @@ def test_frames_of_single_markets_give_the_same_digest_again():
 
     assert hand.pipeline.digest.changes >= 4
     assert fed([rule(TILT), rule(SPIKE)], hand.frames) == hand.pipeline.digest.hexdigest()
+
+
+def change_level(book: Book, number: int, side: str, price: int, size: str) -> None:
+    """Tell a book of one level, with the touch that this leads to."""
+    bids, asks = dict(book.bids), dict(book.asks)
+    (bids if side == "BUY" else asks)[price] = size
+    bid = max((p for p in bids if bids[p] != "0"), default=NO_BID)
+    ask = min((p for p in asks if asks[p] != "0"), default=NO_ASK)
+    entry = Change(book.token0, PRICE_TEXT[price], size, side, PRICE_TEXT[bid], PRICE_TEXT[ask])
+    book.change(Delta(book.condition_id, f"2{number:04}", [entry]), START, b"")
+
+
+def test_levels_followed_change_by_change_tilt_as_those_of_a_book_that_is_read_anew():
+    rng = random.Random(3)
+    book, definition = Book(market_terms(0)), rule(TILT).definition
+    show(book, 4_000, 4_200)
+    along = ImbalanceTracker(market_terms(0), definition)
+    along.touched(book, START)
+    told = 0
+    for number in range(2_000):
+        side, size = rng.choice(("BUY", "SELL")), rng.choice(("0", "20", "3000"))
+        low = 3_500 if side == "BUY" else 4_200
+        change_level(book, number, side, rng.randrange(low, low + 501, 100), size)
+        if rng.random() < 0.1:
+            continue  # nobody looked
+        at = START + number * SECOND
+        anew = ImbalanceTracker(market_terms(0), definition)
+        along.touched(book, at)
+        anew.touched(book, at)
+        assert along.waiting == anew.waiting
+        told += along.waiting
+    assert 200 < told < 1_700
+
+
+def test_a_side_that_nobody_offers_is_no_tilt_however_near_the_edge_the_touch_is():
+    hand = Hand(TILT)
+    hand.list(plain(1))
+    book = hand[1]
+    asks = [Row("0.02", "90000")]
+    book.snapshot(Message("book", book.condition_id, book.token0, "1", bids=[], asks=asks), START)
+
+    tracker = ImbalanceTracker(market_terms(0), rule(TILT).definition)
+    tracker.touched(book, START)
+
+    assert book.evaluable
+    assert not tracker.waiting

@@ -123,6 +123,8 @@ class Part:
         }
         self._lanes = [lane for run in self._runs.values() for lane in run.lanes.values()]
         self._busy: list[Lane] = []
+        self._wakes_at = 2**63  # unix ns: when the first of them has something to do
+        self._awaited: frozenset[bytes] = frozenset()  # markets that any of them has orders in
 
     @property
     def due(self) -> int:
@@ -187,13 +189,18 @@ class Part:
         if frame is not None and frame.ch == "ws" and frame.req is None:
             found = MARKET.search(frame.body) if frame.body[:1] != b"[" else None
             market = found[1] if found is not None else b""
-        ended = False
+        if t < self._wakes_at and market != b"" and market not in self._awaited:
+            return
         for lane in self._busy:
             if t >= lane.wakes_at or market == b"" or market in lane.markets:
                 lane.on_frame(t, market)
-                ended = ended or not lane.busy
-        if ended:
-            self._busy = [lane for lane in self._busy if lane.busy]
+        self._plan_ahead()
+
+    def _plan_ahead(self) -> None:
+        """Work out what the lanes wait for: most frames are nothing to any of them."""
+        self._busy = [lane for lane in self._busy if lane.busy]
+        self._wakes_at = min([lane.wakes_at for lane in self._busy], default=2**63)
+        self._awaited = frozenset().union(*[lane.markets for lane in self._busy])
 
     def _listed(self, step: Step, t: int) -> None:
         for event in step.events:
@@ -251,6 +258,7 @@ class Part:
             lane.broker.on_time(at, ())  # they are on their way from that moment
             if lane not in self._busy:
                 self._busy.append(lane)
+        self._plan_ahead()
 
     def _bare(self, change: SignalChange, sort: Sort, plan: Plan | None) -> Callable[[], Trade]:
         """Return what makes a lane's own record of a decision."""

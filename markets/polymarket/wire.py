@@ -8,7 +8,7 @@ unused fields are skipped by the decoder, which is what makes it fast.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -277,8 +277,8 @@ def book_hash(
     market: str,
     asset_id: str,
     timestamp: str,
-    bids: Iterable[tuple[str, str]],
-    asks: Iterable[tuple[str, str]],
+    bids: Sequence[str],
+    asks: Sequence[str],
     min_order_size: str,
     tick_size: str,
     neg_risk: bool,
@@ -287,8 +287,8 @@ def book_hash(
 ) -> str:
     """Return the venue's digest of a book: sha1 of its compact JSON in a fixed key order.
 
-    Rows are (price, size) as sent, in wire order (worst first). Key order and
-    separators: `polymarket-api.md` 3.5.
+    Rows are `row_head` of the price and the size as sent, in wire order (worst first). Key
+    order and separators: `polymarket-api.md` 3.5.
     """
     tail = f',"version":"{version}"' if version else ""
     body = (
@@ -301,8 +301,13 @@ def book_hash(
     return hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
 
 
-def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    return ",".join([f'{{"price":"{price}","size":"{size}"}}' for price, size in rows])
+def row_head(price: str) -> str:
+    """Return the text of a row up to its size, for `book_hash`."""
+    return f'{{"price":"{price}","size":"'
+
+
+def _rows(rows: Sequence[str]) -> str:
+    return '"},'.join(rows) + '"}' if rows else ""
 
 
 # --- Gamma ----------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from markets.polymarket.wire import book_hash
+from markets.polymarket.wire import book_hash, row_head
 from markets.simulator.faults_base import Fault, chosen_market
 from markets.simulator.server_http import Reply, Request, error, told
 
@@ -254,7 +254,8 @@ def _haunt(book: dict[str, object]) -> None:
     book["asks"] = [{"price": "0.99", "size": "2500"}]
     book["hash"] = book_hash(
         market=str(book["market"]), asset_id=str(book["asset_id"]),
-        timestamp=str(book["timestamp"]), bids=[("0.01", "2500")], asks=[("0.99", "2500")],
+        timestamp=str(book["timestamp"]), bids=[row_head("0.01") + "2500"],
+        asks=[row_head("0.99") + "2500"],
         min_order_size=str(book["min_order_size"]), tick_size=str(book["tick_size"]),
         neg_risk=bool(book["neg_risk"]), last_trade_price=str(book["last_trade_price"]),
     )  # fmt: skip

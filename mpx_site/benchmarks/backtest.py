@@ -3,8 +3,8 @@
 Ways over the same ticks, in one run, by CPU time:
 
 - ours: the parts of a backtest over frames as text, orders and latency curve included;
-- rows: a loop over row dicts in memory, levels as text, each rule called for each
-  (`ready`: with all levels in numbers beforehand, at no cost);
+- rows: a loop over row dicts in memory, levels as text that is read once, each rule called
+  for each (`ready`: with all levels in numbers beforehand, at no cost);
 - the seed's: a loop over the same ticks in a database, with its two queries a tick.
 
 The ticks are the traffic of `bench stream`: a third of the markets in events of 3 to 55
@@ -43,7 +43,7 @@ from markets.past import past_of_recording
 from markets.problems import Problems
 from markets.recording import RecordingWriter
 from markets.simulator.world import World, frames
-from mpx_site.benchmarks.rowwise import Rowwise, Ticks
+from mpx_site.benchmarks.rowwise import Rowwise, Ticks, read
 from mpx_site.benchmarks.stream import resident_mb
 from mpx_site.benchmarks.traffic import START_MS, traffic
 from rules.dsl import RuleDefinition, read_dir
@@ -161,7 +161,7 @@ def rows_of(events: Iterable[EventTerms], feed: Iterable[Frame]) -> Iterator[dic
                 "ask": book.ask,
                 "bids": _texts(book.bids, dearest_first=True),
                 "asks": _texts(book.asks, dearest_first=False),
-                "ready": (book.asks_of(0), book.asks_of(1)),
+                "ladders": (book.asks_of(0), book.asks_of(1)),
             }
 
 
@@ -235,7 +235,7 @@ def _seed_seconds(
         for row in some:
             for code in rowwise.codes:
                 ticks.seen_by(row)
-                rowwise.call(code, row, latest=ticks.latest)
+                rowwise.call(code, read(row), latest=ticks.latest)
         spent = time.process_time() - begun
         ticks.close()
     return spent / max(len(some), 1)

@@ -2,8 +2,8 @@
 
 The rules are the same kernel functions that the engine calls; what is missing is all that
 the engine does to call them less often. A row is a dict as a store gives it: its levels are
-pairs of texts, and each call turns those that it needs into numbers. A `ready` yardstick is
-given the numbers for nothing.
+pairs of texts, which are turned into numbers once, when the row is read. A `ready` yardstick
+is given the numbers for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from markets.book import NO_ASK, NO_BID
-from markets.fills import PRICE_ONE, SIZE_ONE, Ladder, mirrored
+from markets.fills import PRICE_ONE, SIZE_ONE, mirrored
 from markets.listing import EventTerms, MarketTerms
 from rules.dsl import DutchBookRule, RuleDefinition
 from rules.kernel.baskets import detect_event
@@ -42,8 +42,7 @@ class Rowwise:
         ready: bool = False,
     ) -> None:
         """`ready`: rows have their ladders in numbers."""
-        self._asks: Callable[[Row], Ladder] = _ready_asks if ready else _read_asks
-        self._no_asks: Callable[[Row], Ladder] = _ready_no_asks if ready else _read_no_asks
+        self._ready = ready
         self.hits: set[tuple[str, str, str]] = set()
         self._event = {m.market_id: event for event in events for m in event.markets}
         self._terms = {m.market_id: m for e in self._event.values() for m in e.markets}
@@ -56,6 +55,7 @@ class Rowwise:
 
     def take(self, row: Row) -> None:
         """Take a row into account and ask every rule."""
+        row = row if self._ready else read(row)
         if row["at"] >= self._again_at:
             self._again_at = row["at"] + SECOND
             self._again(row["at"])
@@ -99,12 +99,13 @@ class Rowwise:
         if isinstance(rule, SpikeRule):
             spikes = self._watch(key, lambda: SpikeWatch(terms, rule.params.kernel()))
             if self._moved(key, bid, ask) and bid != NO_BID and ask != NO_ASK:
-                spikes.update(at, bid, ask, self._no_asks(row)[0][1], self._asks(row)[0][1])
+                spikes.update(at, bid, ask, row["ladders"][1][0][1], row["ladders"][0][0][1])
             spike = spikes.still(at)
             return None if spike is None else spike_finding(terms, spike)
         if isinstance(rule, ImbalanceRule):
             tilts = self._watch(key, lambda: ImbalanceWatch(rule.params.kernel()))
-            tilts.update(at, mirrored(self._no_asks(row)), self._asks(row))
+            asks, no_asks = row["ladders"]
+            tilts.update(at, mirrored(no_asks), asks)
             return None if tilts.current is None else imbalance_finding(terms, tilts.current)
         if isinstance(rule, TrendRule):
             trends = self._watch(key, lambda: TrendWatch(rule.params.kernel()))
@@ -134,7 +135,7 @@ class Rowwise:
             return MarketView(terms, ((), ()), ("awaiting",))
         if row["problem"]:
             return MarketView(terms, ((), ()), (row["problem"],))
-        return MarketView(terms, (self._asks(row), self._no_asks(row)))
+        return MarketView(terms, row["ladders"])
 
     def _note(self, code: str, found: Iterable[Finding]) -> None:
         for finding in found:
@@ -143,22 +144,11 @@ class Rowwise:
             self.hits.add((code, finding.kind, about or ""))
 
 
-def _ready_asks(row: Row) -> Ladder:
-    ladder: Ladder = row["ready"][0]
-    return ladder
-
-
-def _ready_no_asks(row: Row) -> Ladder:
-    ladder: Ladder = row["ready"][1]
-    return ladder
-
-
-def _read_asks(row: Row) -> Ladder:
-    return tuple([(_units(price), _size(size)) for price, size in row["asks"]])
-
-
-def _read_no_asks(row: Row) -> Ladder:
-    return tuple([(PRICE_ONE - _units(price), _size(size)) for price, size in row["bids"]])
+def read(row: Row) -> Row:
+    """Return a row with its levels in numbers: what can be bought of either outcome."""
+    asks = tuple([(_units(price), _size(size)) for price, size in row["asks"]])
+    no_asks = tuple([(PRICE_ONE - _units(price), _size(size)) for price, size in row["bids"]])
+    return {**row, "ladders": (asks, no_asks)}
 
 
 def _units(price: str) -> int:
@@ -199,12 +189,12 @@ class Ticks:
         return len(window.fetchall())
 
     def latest(self, market: str) -> Row | None:
-        """Ask for the last tick of a market."""
+        """Ask for the last tick of a market; it is read anew."""
         found = self._database.execute(
             "SELECT at FROM tick WHERE market = ? AND at <= ? ORDER BY at DESC LIMIT 1",
             (market, self._now),
         ).fetchone()
-        return None if found is None else self._ladders[market, found[0]]
+        return None if found is None else read(self._ladders[market, found[0]])
 
     def close(self) -> None:
         self._database.close()

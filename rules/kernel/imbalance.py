@@ -7,9 +7,8 @@ OBSERVED; a side that nobody offers is no imbalance but a book to pass over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Level
 from markets.listing import MarketTerms
@@ -64,53 +63,45 @@ class ImbalanceWatch:
         """Whether it is above the threshold now, told or not."""
         return self._since is not None
 
-    def update(self, at: int, bids: Iterable[Level], asks: Iterable[Level]) -> Imbalance | None:
-        """Take both sides of outcome 0, best first, at a time (unix ns); return a new tilt.
-
-        A book that is one-sided, too wide or too thin ends whatever was there.
-        """
-        params = self.params
-        bid_levels, ask_levels = (
-            list(islice(bids, params.levels)),
-            list(islice(asks, params.levels)),
-        )
-        if not self._believable(bid_levels, ask_levels):
+    def update(self, at: int, bids: Sequence[Level], asks: Sequence[Level]) -> Imbalance | None:
+        """Take both sides of outcome 0, best first, at a time (unix ns); return a new tilt."""
+        if not bids or not asks:
             self.restart()
             return None
-        bid_size = ask_size = 0
-        for _, size in bid_levels:
-            bid_size += size
-        for _, size in ask_levels:
-            ask_size += size
-        value = (bid_size - ask_size) / (bid_size + ask_size)
-        side = (value > 0) - (value < 0)
-        if side != self._side or abs(value) < params.rearm_below:
+        buy = sell = put_up = 0
+        for price, size in bids[: self.params.levels]:
+            buy += size
+            put_up += price * size
+        for price, size in asks[: self.params.levels]:
+            sell += size
+            put_up += (PRICE_ONE - price) * size
+        return self.weigh(at, bids[0][0], asks[0][0], buy, sell, put_up)
+
+    def weigh(
+        self, at: int, bid: int, ask: int, buy: int, sell: int, put_up: int
+    ) -> Imbalance | None:
+        """Take a touch (1e-4 USD) and the best levels around it; return a new tilt.
+
+        They are added up: the sizes of either side (1e-6 shares), and what both have put up
+        (1e-10 USD). A book that is one-sided, too wide or too thin ends whatever was there.
+        """
+        params = self.params
+        thin = put_up < params.min_depth_usd * PRICE_ONE * SIZE_ONE
+        if thin or not buy or not sell or not 0 < ask - bid <= params.max_spread:
+            self.restart()
+            return None
+        value = (buy - sell) / (buy + sell)
+        side, tilt = (value > 0) - (value < 0), abs(value)
+        if side != self._side or tilt < params.rearm_below:
             self.current, self._side, self._since = None, side, None
-        if abs(value) < params.threshold:
+        if tilt < params.threshold:
             self._since = None
             return None
         since = self._since = at if self._since is None else self._since
         if self.current is not None or at - since < params.persist_secs * NS:
             return None
-        self.current = Imbalance(
-            at=at,
-            since=since,
-            value=value,
-            bid_shares=bid_size / SIZE_ONE,
-            ask_shares=ask_size / SIZE_ONE,
-            mid=bid_levels[0][0] + ask_levels[0][0],
-        )
+        self.current = Imbalance(at, since, value, buy / SIZE_ONE, sell / SIZE_ONE, bid + ask)
         return self.current
-
-    def _believable(self, bids: list[Level], asks: list[Level]) -> bool:
-        if not bids or not asks or not 0 < asks[0][0] - bids[0][0] <= self.params.max_spread:
-            return False
-        put_up = 0
-        for price, size in bids:
-            put_up += price * size
-        for price, size in asks:
-            put_up += (PRICE_ONE - price) * size
-        return put_up >= self.params.min_depth_usd * PRICE_ONE * SIZE_ONE
 
 
 def imbalance_finding(terms: MarketTerms, tilt: Imbalance) -> Finding:
