@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Max, Min
+from django.db.models import Max, Min, OuterRef, Subquery
 
 from markets.models import Quote, Tick
-from markets.timescale import has_community, has_timescale
+from markets.timescale import has_community, has_hypertable, has_timescale
 
 DAY = timedelta(days=1)
 DELETED_AT_ONCE = 100  # markets: no other writer has to wait for the whole of it
@@ -23,6 +23,9 @@ SIZE = {
 COMPRESSED = """
 SELECT COALESCE(sum(before_compression_total_bytes - after_compression_total_bytes), 0)
 FROM chunk_compression_stats('markets_tick')
+"""
+OLDEST_CHUNK = """
+SELECT min(range_end) FROM timescaledb_information.chunks WHERE hypertable_name = 'markets_tick'
 """
 JOBS = """
 SELECT DISTINCT job_id, proc_name, schedule_interval,
@@ -41,8 +44,8 @@ class Room:
     """What the ticks take, in bytes. On SQLite `size` is the whole file's."""
 
     size: int
-    first: datetime | None
-    last: datetime | None
+    first: datetime | None  # the oldest tick
+    last: datetime | None  # the newest quote
     saved: int  # by compression
 
     @property
@@ -81,8 +84,29 @@ def room() -> Room:
         if has_community(connection):
             cursor.execute(COMPRESSED)
             saved = int(cursor.fetchone()[0])
-    reach = Tick.objects.aggregate(first=Min("at"), last=Max("at"))
-    return Room(int(size), reach["first"], reach["last"], saved)
+    first, last = reach()
+    return Room(int(size), first, last, saved)
+
+
+def reach() -> tuple[datetime | None, datetime | None]:
+    """Return the times of the oldest tick and of the newest quote; None: there are none.
+
+    Ticks have no index by time that gives an order, so markets or a single chunk are asked.
+    """
+    newest: datetime | None = Quote.objects.aggregate(newest=Max("at"))["newest"]
+    return _oldest(), newest
+
+
+def _oldest() -> datetime | None:
+    if has_hypertable(connection, "markets_tick"):
+        with connection.cursor() as cursor:
+            cursor.execute(OLDEST_CHUNK)
+            (end,) = cursor.fetchone()
+        some = Tick.objects.none() if end is None else Tick.objects.filter(at__lt=end)
+        return some.order_by("at").values_list("at", flat=True).first()
+    own = Tick.objects.filter(market_id=OuterRef("pk")).order_by("at").values("at")[:1]
+    found: datetime | None = Quote.objects.aggregate(first=Min(Subquery(own)))["first"]
+    return found
 
 
 def prune(*, before: datetime) -> int:
@@ -114,7 +138,7 @@ def run_late_jobs(*, at: datetime) -> list[str]:
     TimescaleDB's workers fail on some minor versions of PostgreSQL 15 (15.20 is one), where
     the same job run by a client succeeds.
     """
-    first = Tick.objects.aggregate(first=Min("at"))["first"]
+    first, _ = reach()
     if first is None:
         return []
     late = [job for job in jobs() if job.is_late(at, since=first)]

@@ -55,7 +55,7 @@ def _jobs(number: str, at: datetime) -> Seen:
     jobs = tick_room.jobs()
     if not jobs:
         return warn(f"TimescaleDB {number} without compression and candles", ENABLE)
-    first = tick_room.room().first
+    first, _ = tick_room.reach()
     late = [job.name for job in jobs if first and job.is_late(at, since=first)]
     told = f"TimescaleDB {number}, ticks in chunks of a day, {len(jobs)} policies"
     if late:

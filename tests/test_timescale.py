@@ -42,6 +42,13 @@ def one(sql: str) -> object:
         return cursor.fetchone()[0]
 
 
+def by_time() -> list[str]:
+    """Return the indexes that begin with the time, of the table that all chunks are like."""
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "markets_tick")
+    return [name for name, each in found.items() if each["index"] and each["columns"][0] == "at"]
+
+
 # --- where it is -------------------------------------------------------------
 
 
@@ -52,6 +59,7 @@ def test_ticks_are_in_chunks_and_a_second_of_one_moment_is_refused():
 
     assert timescale.has_hypertable(connection, "markets_tick")
     assert one("SELECT count(*) FROM show_chunks('markets_tick')") == 3
+    assert set(by_time()) == {"markets_tick_at_brin"}
     with pytest.raises(IntegrityError), transaction.atomic():
         add(DAY)
     assert Tick.objects.get(pk=("m", NOW - DAY)).bid == Decimal("0.4")
@@ -93,6 +101,7 @@ def test_a_plain_table_is_turned_into_chunks_with_its_rows():
         cursor.execute("DROP MATERIALIZED VIEW market_candle_1h")
         cursor.execute("DROP MATERIALIZED VIEW market_candle_1m")
         cursor.execute("CREATE TABLE plain (LIKE markets_tick INCLUDING ALL)")
+        cursor.execute("DROP INDEX plain_at_idx")
         cursor.execute("INSERT INTO plain SELECT * FROM markets_tick")
         cursor.execute("DROP TABLE markets_tick")
         cursor.execute("ALTER TABLE plain RENAME TO markets_tick")
@@ -106,6 +115,7 @@ def test_a_plain_table_is_turned_into_chunks_with_its_rows():
 
     assert out.getvalue() == "done: hypertable, policies\n"
     assert Tick.objects.count() == 2
+    assert by_time() == ["markets_tick_at_brin"]
     assert timescale.has_view(connection, "market_candle_1m")
     call_command("timescale", "--check", stdout=StringIO())
 
@@ -125,6 +135,7 @@ def test_pruning_deletes_old_ticks_of_markets_that_were_quoted():
 @pytest.mark.django_db
 def test_doctor_foresees_what_ticks_will_take(settings):
     settings.TICKS_KEPT_DAYS = 14
+    Quote.objects.create(market=a_market("m"), state="fresh", at=NOW)
     assert "too little history" in doctor_storage.ticks().text
 
     add(DAY * 0, 7 * DAY)

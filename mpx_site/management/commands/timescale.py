@@ -14,7 +14,7 @@ from markets import tick_room, timescale
 from markets.models import Tick
 from mpx_site.db.postgresql.base import SchemaEditor
 
-MIGRATION = ("markets", "0006_ticks_by_day")
+MIGRATIONS = ("0006_ticks_by_day", "0008_ticks_by_block")
 
 
 class Command(BaseCommand):
@@ -62,10 +62,11 @@ def _enable(missing: list[str]) -> None:
 
 
 def _policies() -> None:
-    """Do once more what the migration did for databases that had the extension then."""
-    migration = MigrationLoader(connection).get_migration(*MIGRATION)
+    """Do once more what the migrations did for databases that had the extension then."""
+    loader = MigrationLoader(connection)
     nothing = ProjectState()
     with connection.schema_editor() as editor:
-        for operation in migration.operations:
-            if isinstance(operation, timescale.OnTimescale):
-                operation.database_forwards("markets", editor, nothing, nothing)
+        for name in MIGRATIONS:
+            for operation in loader.get_migration("markets", name).operations:
+                if isinstance(operation, timescale.OnTimescale):
+                    operation.database_forwards("markets", editor, nothing, nothing)
