@@ -158,6 +158,7 @@ class Series:
 
     __slots__ = (
         "_deep",
+        "_patient",
         "_told",
         "_touch",
         "book",
@@ -179,6 +180,7 @@ class Series:
         self._touch = (NO_BID, NO_ASK)  # that the trackers know
         self._deep = False  # every change of the book is to be looked at
         self.waiting = False  # a sweep has to look at it
+        self._patient = False  # for a tracker that only a new touch can change
 
     def follow(self, rules: Iterable[ActiveRule], before: Series | None, *, at: int) -> None:
         """Track for these rules; go on where the same rule followed the same book.
@@ -218,7 +220,9 @@ class Series:
         return (before.tick, before.liquidity) == (self.terms.tick, self.terms.liquidity)
 
     def _waits(self) -> bool:
-        return bool(self._told) or any(tracker.waiting for _, tracker in self.trackers)
+        waiting = [tracker.deep for _, tracker in self.trackers if tracker.waiting]
+        self._patient = not all(waiting)
+        return bool(self._told or waiting)
 
     def look(self, at: int, *, swept: bool = False) -> list[Sighting]:
         """Take the touch as it is now; say what every rule sees that sees or saw anything.
@@ -246,13 +250,15 @@ class Series:
     def _look_below(self, at: int) -> list[Sighting]:
         """Take a change below the touch while nothing is told: only deep trackers can see it."""
         seen: list[Sighting] = []
+        waiting = self._patient
         for rule, tracker in self.trackers:
             if tracker.deep:
                 tracker.touched(self.book, at)
+                waiting = tracker.waiting or waiting
                 finding = tracker.finding(self.terms, at)
                 if finding is not None:
                     seen.append(self._telling(rule, finding))
-        self.waiting = self._waits()
+        self.waiting = bool(seen) or waiting
         return seen
 
     def end(self, why: str) -> list[Sighting]:
