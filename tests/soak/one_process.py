@@ -21,15 +21,14 @@ Two things are compared.
    wire, is tested by `tests/test_shard_processes.py`.) One thing is no property of the frames:
    what a process does now and then (its sweep once a second, its look at what had to wait, every
    20 ms) happens on the first frame after it is due, and a single process has more frames. What
-   is only seen by such a look may begin, end or be looked at some moments earlier or later: by
-   20 ms, by a second, or by ten for what has its turn once in ten sweeps. So a signal that is not
-   equal in everything is `moved` if its rule is one that is looked at now and then (none of the
-   arbitrage rules within an event is) and the other side has one of the same rule, kind and
-   markets that began and ended within `ROUND_SECONDS` of it, with the same level and reason.
-   These are counted, by rule. Everything else is a difference, and one is enough to fail.
+   is only seen by such a look may begin, end or be sampled some milliseconds earlier or later. So
+   a signal that is not equal in everything is `moved` if its rule is one that is looked at now
+   and then (none of the arbitrage rules within an event is) and the other side has one of the
+   same rule, kind and markets, with the same level and reason, that began and ended within
+   `NEAR_SECONDS` of it. These are counted, by rule. Everything else is a difference.
 
-Signals that one of the shards opened before all shards were at work, and all after the first of
-them ended, are left out of the second comparison; what was open then is compared as open.
+Signals from before all shards were at work, and from when they were told to end, are left out of
+the second comparison; what was open then is compared as open.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ from signals.management.commands.replay import changes_of, rules_of  # noqa: E40
 from signals.pipeline import Pipeline  # noqa: E402
 
 SECOND: Final = 1_000_000_000
-ROUND_SECONDS: Final = 11.0  # ten sweeps, and one for where in its second a sweep begins
+NEAR_SECONDS: Final = 1.0  # one sweep
 AT_ONCE: Final = frozenset({"dutch_book"})  # detectors that only frames move
 STAMP: Final = re.compile(rb'"timestamp":"(\d{13})"')
 LAG_OF: Final = 10  # of every so many frames the lag is read
@@ -93,10 +92,10 @@ class Told:
         return replace(self, level="", why="", observations=0, closed_at=0)
 
     def is_near(self, other: Told) -> bool:
-        """Say whether both began, and ended, within a round of each other, in the same way."""
+        """Say whether both began, and ended, within a sweep of each other, in the same way."""
         ends = abs(self.closed_at - other.closed_at), abs(self.opened_at - other.opened_at)
         same = (self.level, self.why) == (other.level, other.why)
-        return same and max(ends) <= ROUND_SECONDS * SECOND
+        return same and max(ends) <= NEAR_SECONDS * SECOND
 
 
 Signals = dict[str, Told]  # by key
@@ -241,9 +240,10 @@ def each_alone(shards: list[Shard], told: dict[str, Signals]) -> list[dict[str, 
     return rows
 
 
-def together(shards: list[Shard], told: dict[str, Signals], since: int) -> dict[str, Any]:
-    """Compare all frames in one process with what all shards stored, from a time on (unix ns)."""
-    until = min(shard.last_at for shard in shards)
+def together(
+    shards: list[Shard], told: dict[str, Signals], *, since: int, until: int
+) -> dict[str, Any]:
+    """Compare all frames in one process with what all shards stored in a time (unix ns)."""
 
     def counted(signals: Iterable[Told]) -> Signals:
         return {s.key: s.at(until) for s in signals if since <= s.opened_at < until}
@@ -294,8 +294,8 @@ def quantiles(values: Iterable[float]) -> dict[str, float]:
 def main(home: Path) -> int:
     shards = [Shard(folder) for folder in sorted((home / "kept").glob("shard-*"))]
     told = stored(home)
-    since = json.loads((home / "span.json").read_text())["since"]
-    result = {"alone": each_alone(shards, told), "together": together(shards, told, since)}
+    span = json.loads((home / "span.json").read_text())
+    result = {"alone": each_alone(shards, told), "together": together(shards, told, **span)}
     result["told_by_others"] = {k: len(v) for k, v in told.items() if not k.startswith("stream-")}
     (home / "compared.json").write_text(json.dumps(result, indent=1))
     wrong = [*(row["differences"] for row in result["alone"]), result["together"]["differences"]]

@@ -174,9 +174,10 @@ def run(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         desk = stack.enter_context(Desk.up(home, parts=PARTS, **settings_of(venue)))
         hour = Hour(desk, venue, venue_pid(), out)
         begun = at_work(hour)
-        (home / "span.json").write_text(json.dumps({"since": begun}))
         started, held = hour.pids(), hour.holders()
         hour.work(given.minutes)
+        span = {"since": begun, "until": time.time_ns()}
+        (home / "span.json").write_text(json.dumps(span))
         result = figures(hour, given) | {"settled_after": begun}
         result["moved_shards"] = [held, hour.holders()] if held != hour.holders() else []
         result["replaced"] = [k for k, pid in hour.pids().items() if pid != started[k]]
