@@ -53,7 +53,7 @@ PARTS: Final = ("web", "stream", "stream2", "worker", "worker2", "beat")
 SHARDS: Final = 2
 SAMPLE_SECONDS: Final = 10.0
 SETTLE_SECONDS: Final = 30.0  # after both shards are at work, before signals are compared
-PAGES: Final = ("/", "/signals/", "/markets/", "/execution/", "/health/", "/metrics",
+PAGES: Final = ("/", "/signals/", "/markets/", "/intents/", "/health/", "/metrics",
                 "/api/healthz", "/api/v1/signals")  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class Trader(Person):
 
     def trade(self) -> None:
         """Order the newest open P1 that was not tried yet, and approve the order."""
-        status, text = self.get("/api/v1/signals?level=P1&status=OPEN&limit=20")
+        status, text = self.get("/api/v1/signals?level=P1&status=OPEN")
         rows = json.loads(text)["results"] if status == 200 else []
         new = [row["id"] for row in rows if row["id"] not in self.tried]
         self.answers[f"signals {status}"] += 1
