@@ -27,6 +27,10 @@ HEADLINES = {
     "breaker.opened": "Breaker open",
     "component.silent": "A part of the desk is silent",
     "component.back": "A part of the desk is back",
+    "clock.wrong": "A clock is wrong",
+    "clock.right": "The clock is right again",
+    "feed.flapping": "The venue's connection keeps breaking",
+    "feed.steady": "The venue's connection holds again",
     "test": "Test",
 }
 # What comes before a signal's kind; its level where nothing is said here.
@@ -118,7 +122,7 @@ def _life(payload: Mapping[str, Any]) -> str:
 def _page(kind: str, payload: Mapping[str, Any]) -> str:
     if kind.startswith("intent.") and payload.get("intent"):
         return f"/intents/{clean(payload['intent'])}/"
-    if kind.startswith("component."):
+    if kind.startswith(("component.", "clock.", "feed.")):
         return "/health/"
     return "/risk/" if kind.startswith(("killswitch.", "breaker.")) else ""
 

@@ -25,6 +25,7 @@ from markets.frames import LEFT, OPENED, Frame, left_out
 from markets.polymarket.clob import Clob
 from markets.polymarket.gamma import Gamma
 from markets.polymarket.http import VenueError
+from markets.polymarket.turns import Turns
 from markets.polymarket.wire import tokens_resolved
 from markets.polymarket.ws import Patience, Shard
 
@@ -87,6 +88,7 @@ class Ingest:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.shards: list[Shard] = []
+        self._turns: list[Turns] = []
         self._gamma, self._clob = gamma, clob
         self._ws_url = ws_url
         self._books = books
@@ -209,6 +211,7 @@ class Ingest:
             emit=self._arrived,
             clock=self._clock,
             patience=self._patience,
+            others=self._turns,
         )
         self.shards.append(shard)
         return shard

@@ -71,6 +71,7 @@ CHECKS: tuple[Check, ...] = (
     DATABASE,
     Check("migrations", "server", inside.migrations),
     Check("clock_database", "tables", inside.clock_database),
+    Check("clock_stream", "tables", parts.clocks_of_streams),
     Check("rules", "tables", inside.rules),
     Check("stream", "tables", inside.stream),
     Check("desk", "tables", inside.desk),

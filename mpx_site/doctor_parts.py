@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from alerts import clocks
 from alerts.models import Heartbeat
 from alerts.watchdog import BOT, LIMITS, bot_is_set_up
 from mpx_site.doctor_words import Seen, fail, ok, span, warn
@@ -20,6 +21,19 @@ def beat() -> Seen:
     if not settings.REDIS_URL:
         return ok(NO_REDIS)
     return _seen("beat", "Start `celery -A mpx_site beat`", "looks for what is due")
+
+
+def clocks_of_streams() -> Seen:
+    """Whether the streams' machines have the database's time, as they compared it themselves."""
+    found = clocks.known(Heartbeat.objects.all(), at=timezone.now())
+    if not found:
+        return ok("not compared: no stream has run lately, or the database is in its process")
+    told = "; ".join(clock.words() for clock in found)
+    todo = "Let that machine keep time (NTP) and restart its stream: its times are wrong till then"
+    if any(clock.is_wrong for clock in found):
+        return fail(told, todo)
+    off = any(abs(clock.ahead) > clocks.RIGHT_AGAIN for clock in found)
+    return warn(told, todo) if off else ok(told)
 
 
 def broker() -> Seen:

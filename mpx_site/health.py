@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from alerts import watchdog
+from alerts import clocks, watchdog
 from mpx_site.api_answers import NoQuery, asked
 from mpx_site.db import limits
 from mpx_site.portal.desk import Desk, Pulse
@@ -84,7 +84,8 @@ class Checkup:
     def status(self) -> str:
         if not self.database:
             return "down"
-        return "ok" if self.rules_heartbeat == "ok" and not self.silent else "degraded"
+        well = self.rules_heartbeat == "ok" and not self.silent
+        return "ok" if well and not any(map(_tells_a_wrong_clock, self.pulses)) else "degraded"
 
     def row(self) -> dict[str, object]:
         return {
@@ -97,10 +98,17 @@ class Checkup:
         }
 
 
+def _tells_a_wrong_clock(pulse: Pulse) -> bool:
+    ahead = pulse.detail.get("ahead_seconds")
+    far = clocks.WRONG.total_seconds()
+    return pulse.state != "stale" and isinstance(ahead, int | float) and abs(ahead) > far
+
+
 def _component(pulse: Pulse) -> dict[str, object]:
     age = None if pulse.age_seconds is None else round(pulse.age_seconds, 3)
+    state = "stale" if _tells_a_wrong_clock(pulse) else pulse.state
     return {
-        "state": "no_data" if pulse.at is None else pulse.state,
+        "state": "no_data" if pulse.at is None else state,
         "at": pulse.at,
         "age_seconds": age,
         "progress": pulse.progress,

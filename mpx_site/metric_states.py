@@ -14,7 +14,7 @@ from django.db.models import Count, Sum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from alerts import watchdog
+from alerts import clocks, watchdog
 from alerts.broker import BROKER
 from alerts.delivery import backlog
 from alerts.models import Heartbeat, Voice
@@ -53,6 +53,12 @@ def parts(at: datetime) -> Iterator[Metric]:
         if name in beats:
             missed.add_metric([name], int(name in silent))
     yield missed
+    clock = GaugeMetricFamily(
+        "mpx_clock_ahead_seconds", "A stream's clock before the database's.", labels=("machine",)
+    )
+    for each in clocks.known(beats.values(), at=at):
+        clock.add_metric([each.machine], each.ahead.total_seconds())
+    yield clock
     if STREAM in beats:
         yield GaugeMetricFamily(
             "mpx_rule_last_eval_timestamp_seconds",

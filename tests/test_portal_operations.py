@@ -30,7 +30,7 @@ from tests.desk_cast import approver, person, prepare
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
 HOSTILE = "</bdi><script>alert(1)</script>\u202e=cmd()"
-ALERTS_QUERIES, HEALTH_QUERIES, RUNBOOK_QUERIES = 17, 26, 33
+ALERTS_QUERIES, HEALTH_QUERIES, RUNBOOK_QUERIES = 17, 27, 34
 State = OutboxEntry.State
 
 

@@ -6,7 +6,7 @@ others. Nothing here looks at a book before an order has arrived.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -36,6 +36,61 @@ class Wanted:
     limit: int  # 1e-4 USD
 
 
+class Watched:
+    """The orders under way, by market and by the time at which they are looked at anyway."""
+
+    def __init__(self) -> None:
+        self._orders: dict[Key, tuple[int, bytes, int]] = {}  # number, market, due (unix ns)
+        self._of_market: dict[bytes, set[Key]] = {}
+        self._dues: list[tuple[int, Key]] = []  # a heap; those that are put off or gone too
+        self._added = 0
+
+    @property
+    def markets(self) -> Collection[bytes]:
+        return self._of_market.keys()
+
+    def add(self, key: Key, market: bytes, due: int) -> None:
+        self._added += 1
+        self._orders[key] = self._added, market, due
+        self._of_market.setdefault(market, set()).add(key)
+        heappush(self._dues, (due, key))
+
+    def drop(self, key: Key) -> None:
+        _, market, _ = self._orders.pop(key)
+        keys = self._of_market[market]
+        keys.discard(key)
+        if not keys:
+            del self._of_market[market]
+
+    def first_due(self) -> int:
+        """Return the first time at which one is due (unix ns; far away if none is)."""
+        while self._dues and not self._is_due(*self._dues[0]):
+            heappop(self._dues)
+        return self._dues[0][0] if self._dues else 2**63
+
+    def concerned(self, at: int, market: bytes | None) -> list[Key]:
+        """Return what to look at, in the order of its coming; `market` as for `on_frame`."""
+        if market == b"":
+            return list(self._orders)
+        keys = set(self._of_market.get(market, ())) if market else set()
+        while self._dues and self._dues[0][0] <= at:
+            due, key = heappop(self._dues)
+            if self._is_due(due, key):
+                keys.add(key)
+        return sorted(keys, key=self._orders.__getitem__)
+
+    def put_off(self, keys: Iterable[Key], at: int) -> None:
+        """Look again at what waits for a book that can be trusted: on news, or in a while."""
+        for key in keys:
+            number, market, due = self._orders.get(key, (0, b"", 2**63))
+            if due <= at:
+                self._orders[key] = number, market, at + AGAIN_NS
+                heappush(self._dues, (at + AGAIN_NS, key))
+
+    def _is_due(self, due: int, key: Key) -> bool:
+        return key in self._orders and self._orders[key][2] == due
+
+
 class Lane:
     """All orders at one latency, and the trades they came to."""
 
@@ -49,13 +104,17 @@ class Lane:
         self._wanted: dict[int, tuple[Wanted, ...]] = {}
         self._bets: dict[int, Trade] = {}
         self._sent = 0
-        self._orders: dict[Key, tuple[bytes, int]] = {}  # market, and when it is looked at
-        self.markets: frozenset[bytes] = frozenset()  # of the orders under way, by condition id
-        self.wakes_at = 0  # unix ns: until then only news of these markets matter
+        self._watched = Watched()
+        self.wakes_at = 0  # unix ns: until then only news of the markets of orders matter
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._later)
+
+    @property
+    def markets(self) -> Collection[bytes]:
+        """Return where orders are under way (condition ids)."""
+        return self._watched.markets
 
     @property
     def holds_bets(self) -> bool:
@@ -94,17 +153,14 @@ class Lane:
         for ticket in tickets:
             latency = self.latency_ms if ticket.latency_ms is None else ticket.latency_ms
             arrives_at = at + (latency + self.terms.leg_gap_ms * ticket.place) * MS
-            self._orders[ticket.key] = ticket.condition_id.encode(), arrives_at + quiet
+            self._watched.add(ticket.key, ticket.condition_id.encode(), arrives_at + quiet)
         self.broker.accept(tickets)
         self._plan()
 
     def _plan(self) -> None:
-        """Work out what to wait for: news of some markets, or a time."""
-        orders = self._orders.values()
-        self.markets = frozenset([market for market, _ in orders])
-        self.wakes_at = min([at for _, at in orders], default=2**63)
-        if self._later:
-            self.wakes_at = min(self.wakes_at, self._later[0][0])
+        """Work out which time to wait for."""
+        later = self._later[0][0] if self._later else 2**63
+        self.wakes_at = min(self._watched.first_due(), later)
 
     def _fee(self, terms: MarketTerms) -> Fee:
         fee = terms.fee or FREE
@@ -121,30 +177,19 @@ class Lane:
             _, _, ticket = heappop(self._later)
             deadline = moment(at) + timedelta(milliseconds=self.latency_ms + self.terms.patience_ms)
             self._send([replace(ticket, deadline=deadline)], at=at)
-        keys = [
-            key
-            for key, (place, due) in self._orders.items()
-            if due <= at or place == market or market == b""
-        ]
+        keys = self._watched.concerned(at, market)
         self.broker.on_frame(at, keys)
         reports = self.broker.reports
         while reports:
             self._answered(reports.popleft(), at)
-        self._put_off(keys, at)
+        self._watched.put_off(keys, at)
         if keys or self._later:
             self._plan()
-
-    def _put_off(self, keys: Iterable[Key], at: int) -> None:
-        """Look again at what waits for a book that can be trusted: on news, or in a while."""
-        for key in keys:
-            held = self._orders.get(key)
-            if held is not None and held[1] <= at:
-                self._orders[key] = held[0], at + AGAIN_NS
 
     def _answered(self, report: Report, at: int) -> None:
         number, place, side = report.ticket.key
         self.broker.forget(report.ticket.key)
-        self._orders.pop(report.ticket.key, None)
+        self._watched.drop(report.ticket.key)
         trade = self.trades[number]
         leg = trade.legs[place - 1]
         if side == BUY:

@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
 
 from markets.frames import CLOSED, OPENED, Frame
+from markets.polymarket.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,14 @@ class Patience:
     unreachable_to: float = 3.0
     reset_to: float = 5.0
     healthy_after: float = 60.0
+    minute: float = 60.0  # in which one connection is opened 12 times at most
 
 
 class Shard:
     """A connection that follows up to 200 assets and never gives up.
 
     `emit` gets every frame in order of arrival. `counts` has frames, bytes,
-    and closings by reason.
+    and closings by reason. `others` are the turns of all connections to that address.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Shard:
         clock: Callable[[], int],
         patience: Patience | None = None,
         rng: random.Random | None = None,
+        others: list[Turns] | None = None,
     ) -> None:
         self.number = number
         self.url = url
@@ -73,6 +76,7 @@ class Shard:
         self._clock = clock
         self._patience = patience or Patience()
         self._rng = rng or random.Random()
+        self._turns = Turns([] if others is None else others, self._patience.minute)
         self._socket: ClientConnection | None = None
         self._data_at = self._pong_at = 0.0
         self.heard_at = 0  # unix ns: data, or a PONG on a connection that has had data
@@ -105,9 +109,16 @@ class Shard:
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
+        try:
+            await self._stay()
+        finally:
+            self._turns.leave()
+
+    async def _stay(self) -> None:
         loop = asyncio.get_running_loop()
         tries, down_since = 0, loop.time()
         while True:
+            await self._turn()
             begun = loop.time()
             reason = await self._session()
             self.counts[f"closed:{reason}"] += 1
@@ -119,14 +130,21 @@ class Shard:
             if reason != "unreachable":
                 tries = min(tries + 1, 16)
 
+    async def _turn(self) -> None:
+        """Wait until one more opening is within what an endpoint is asked for in a minute."""
+        loop = asyncio.get_running_loop()
+        while (wait := self._turns.wait(loop.time())) > 0:
+            await asyncio.sleep(wait)
+        self._turns.take(loop.time())
+
     async def _pause(self, tries: int, down: float, reason: str) -> None:
         """Wait with jitter.
 
         A connection that lived is tried again at once the first time, then
-        within 1, 2, 4 and at most 5 s, but not in the first half of that:
-        so one that lives for 3 s has at most 12 tries a minute. A venue that
-        cannot be reached is asked again within a quarter of the time that it
-        has been away, so that a short outage stays short.
+        within 1, 2, 4 and at most 5 s, but not in the first half of that; how
+        often in all is up to its turns. A venue that cannot be reached is asked
+        again within a quarter of the time that it has been away, so that a
+        short outage stays short.
         """
         patience, floor = self._patience, 0.0
         if reason == "unreachable":
@@ -161,6 +179,7 @@ class Shard:
                 )
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
             self.problem, self.unreachable = f"{type(error).__name__}: {error}", True
+            self._turns.give_back()
             return "unreachable"
         reason = "cancelled"
         try:
@@ -176,6 +195,7 @@ class Shard:
         self._data_at = self._pong_at = loop.time()
         self._socket, self.open = socket, True
         self.problem, self.unreachable = "", False
+        self._turns.reached(loop.time())
         self._tell(OPENED, b"")
         keeping = asyncio.create_task(self._keep_alive(socket))
         reading = asyncio.create_task(self._read(socket))

@@ -140,6 +140,11 @@ COMPONENTS = (
     ),
     Component("Tables", "migrations", "All migrations of this release are applied."),
     Component("Clock", "clock_database", "Within 2 s of the database's clock; down from 10 s on."),
+    Component(
+        "Clock of the stream",
+        "clock_stream",
+        "Within 2 s of the database's clock, as the stream saw it; down from 10 s on.",
+    ),
     Component("Disk", "disk", "Degraded under 2 GB free, down under 0.2 GB.", anchor="disk-full"),
     Component("Configuration", "configuration", "What is set can be used."),
     Component("Safety", "safety", "Down for a setting that no desk should have."),

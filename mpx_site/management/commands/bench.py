@@ -27,7 +27,7 @@ class Command(BaseCommand):
         writing = commands.add_parser("write", help="ticks into PostgreSQL, in a schema of its own")
         writing.add_argument("--rows", type=int, default=400_000)
         testing = commands.add_parser("backtest", help="the past through all rules, one core")
-        testing.add_argument("--ticks", type=int, default=20_000)
+        testing.add_argument("--ticks", type=int, default=60_000)
         for each in (streaming, scanning, feeding, writing, testing):
             each.add_argument("--json", action="store_true")
 
