@@ -52,6 +52,7 @@ from tests.venue import VenueClient, venue_process
 PARTS: Final = ("web", "stream", "stream2", "worker", "worker2", "beat")
 SHARDS: Final = 2
 SAMPLE_SECONDS: Final = 10.0
+TRADE_SECONDS: Final = 2.5
 SETTLE_SECONDS: Final = 30.0  # after both shards are at work, before signals are compared
 PAGES: Final = ("/", "/signals/", "/markets/", "/intents/", "/health/", "/metrics",
                 "/api/healthz", "/api/v1/signals")  # fmt: skip
@@ -73,9 +74,10 @@ class Trader(Person):
 
     def trade(self) -> None:
         """Order the newest open P1 that was not tried yet, and approve the order."""
-        status, text = self.get("/api/v1/signals?level=P1&status=OPEN")
-        rows = json.loads(text)["results"] if status == 200 else []
-        new = [row["id"] for row in rows if row["id"] not in self.tried]
+        status, text = self.get("/api/signals?level=P1&limit=20")
+        rows = json.loads(text) if status == 200 else []
+        open_ids = [row["id"] for row in rows if row["status"] == "OPEN"]
+        new = [each for each in open_ids if each not in self.tried]
         self.answers[f"signals {status}"] += 1
         if not new:
             return
@@ -102,26 +104,27 @@ class Hour:
         self._reading = cycle(PAGES)
 
     def work(self, minutes: float) -> None:
-        """Let it run for so long; look, read and trade every ten seconds."""
+        """Let it run for so long; look and read every ten seconds, and trade meanwhile."""
         self._person.login()
         self._begun = time.monotonic()
         with FeedEar(self.desk.port, self._person.cookie) as ear:
             while time.monotonic() - self._begun < minutes * 60:
                 due = self._begun + (len(self.moments) + 1) * SAMPLE_SECONDS
                 self._look()
-                self._act()
-                time.sleep(max(0.0, due - time.monotonic()))
+                self._read()
+                while time.monotonic() < due:
+                    self._person.trade()
+                    time.sleep(max(0.0, min(TRADE_SECONDS, due - time.monotonic())))
             self._look()
             self.heard, self.holes = len(ear.heard), ear.holes()
         self.trades = dict(self._person.answers)
 
-    def _act(self) -> None:
+    def _read(self) -> None:
         path = next(self._reading)
         begun = time.monotonic()
         status, _ = self._person.get(path)
         self.pages[f"{path} {status}"] += 1
         self.moments[-1]["page"] = [path, status, round(1e3 * (time.monotonic() - begun))]
-        self._person.trade()
 
     def _look(self) -> None:
         at = time.monotonic() - self._begun
