@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from zlib import crc32
 
 from markets.book import Book
 from markets.listing import OVER, EventTerms
@@ -15,6 +16,7 @@ from rules.rule_schema import RuleDefinition
 from rules.sightings import ActiveRule, Sighting, market_view
 
 HOUR, MINUTE = 3_600.0, 60.0
+SECOND = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -24,6 +26,10 @@ class Ending:
     terms: EventTerms
     books: Sequence[Book]
     told: dict[str, ActiveRule] = field(default_factory=dict)
+    number: int = field(init=False)  # from its id, the same in every process
+
+    def __post_init__(self) -> None:
+        self.number = crc32(self.terms.event_id.encode())
 
     @property
     def over(self) -> bool:
@@ -43,7 +49,7 @@ class Endings:
         self.rules: tuple[ActiveRule, ...] = ()
         self.history = History({})
         self._events: dict[str, Ending] = {}
-        self._turn: list[str] = []  # still to be looked at in this round
+        self._looked_at = 0  # unix seconds
 
     def watch(self, terms: EventTerms, books: Sequence[Book]) -> list[Sighting]:
         """Take over an event's terms; return what is taken back."""
@@ -56,23 +62,20 @@ class Endings:
         return []
 
     def look(self, at: int, *, share: int) -> list[Sighting]:
-        """Look at one `share`-th of the events; every event has its turn in so many calls."""
+        """Look at those whose turn has come by `at` (unix ns) since the last look.
+
+        Every event has one of `share` seconds, by its id alone: so it is looked at in the same
+        seconds whatever else is watched, and by whichever process watches it.
+        """
         if not self.rules:
             return []
-        if not self._turn:
-            self._turn = list(self._events)
-        when = datetime.fromtimestamp(at // 1_000_000_000, UTC)
-        return [seen for ending in self._next(share) for seen in self._seen(ending, when)]
-
-    def _next(self, share: int) -> list[Ending]:
-        """Take the next events of this round; those that are over by now take nobody's turn."""
-        count = -(-len(self._events) // share)
-        turn: list[Ending] = []
-        while self._turn and len(turn) < count:
-            ending = self._events.get(self._turn.pop())
-            if ending is not None:
-                turn.append(ending)
-        return turn
+        second = at // SECOND
+        since = max(self._looked_at, second - share)
+        self._looked_at = second
+        turns = {each % share for each in range(since + 1, second + 1)}
+        when = datetime.fromtimestamp(second, UTC)
+        due = [each for each in self._events.values() if each.number % share in turns]
+        return [seen for ending in due for seen in self._seen(ending, when)]
 
     def _seen(self, ending: Ending, when: datetime) -> Iterator[Sighting]:
         for rule in self.rules:

@@ -29,7 +29,7 @@ class Step:
 
 
 NOTHING = Step()
-SWEEP_EVERY_NS = 1_000_000_000
+SWEEP_EVERY_NS = 1_000_000_000  # in whole seconds, so that all processes sweep at one time
 PROVE_EVERY_NS = 20_000_000  # 400 hashes a second: under 1 % of a core, a round of 1,000 in 3 s
 
 
@@ -98,7 +98,7 @@ class Pipeline:
         self.books.prove_some()
         seen = self.engine.catch_up(at=t)
         if t >= self._sweep_at and self.engine.sweeps:
-            self._sweep_at = t + SWEEP_EVERY_NS
+            self._sweep_at = t - t % SWEEP_EVERY_NS + SWEEP_EVERY_NS
             seen += self.engine.sweep(at=t)
         return self._told(self.episodes.take(seen, at=t))
 

@@ -67,14 +67,50 @@ def endings(count: int) -> Endings:
     return made
 
 
-@pytest.mark.parametrize("count", [1, 9, 10, 11, 25, 101])
-def test_every_event_has_its_turn_in_a_round(count):
-    watched = endings(count)
+def a_round(watched: Endings, number: int = 0) -> list[list[Any]]:
+    """Look once a second for as long as it takes until every event has had its turn."""
+    begun = START + number * ROUND * SECOND
+    return [watched.look(begun + n * SECOND, share=ROUND) for n in range(ROUND)]
 
-    for _ in range(3):
-        seen = [watched.look(START, share=ROUND) for _ in range(ROUND)]
-        assert {each.subject for turn in seen for each in turn} == {f"e{n}" for n in range(count)}
-        assert max(map(len, seen)) <= -(-count // ROUND)
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 25, 101])
+def test_every_event_has_its_turn_once_in_a_round(count):
+    watched = endings(count)
+    a_round(watched)
+
+    for number in range(1, 3):
+        seen = [each.subject for turn in a_round(watched, number) for each in turn]
+        assert sorted(seen) == sorted(f"e{n}" for n in range(count))
+
+
+def test_turns_are_spread_over_the_round():
+    watched = endings(200)
+    a_round(watched)
+
+    assert max(map(len, a_round(watched, 1))) <= 2 * 200 / ROUND
+
+
+def test_an_event_has_the_same_turn_whatever_else_is_watched():
+    many, alone = endings(50), Endings()
+    alone.rules = many.rules
+    event, book = ending(17)
+    alone.watch(event, [book])
+    for watched in (many, alone):
+        a_round(watched)
+
+    seen = [[each.subject for each in turn] for turn in a_round(many, 1)]
+    turn = [bool(each) for each in a_round(alone, 1)].index(True)
+
+    assert "e17" in seen[turn]
+
+
+def test_seconds_without_a_look_cost_nobody_its_turn():
+    watched = endings(40)
+    a_round(watched)
+
+    late = watched.look(START + 10 * ROUND * SECOND, share=ROUND)
+
+    assert len({each.subject for each in late}) == 40
 
 
 def test_an_event_that_is_new_has_its_turn_in_the_next_round():
@@ -83,19 +119,19 @@ def test_an_event_that_is_new_has_its_turn_in_the_next_round():
     event, book = ending(77)
     watched.watch(event, [book])
 
-    seen = [each for _ in range(2 * ROUND) for each in watched.look(START, share=ROUND)]
+    seen = [each for turn in a_round(watched, 1) for each in turn]
 
     assert "e77" in {each.subject for each in seen}
 
 
-def test_events_that_are_over_take_nobodys_turn():
+def test_events_that_are_over_are_not_looked_at():
     watched = endings(100)
     watched.look(START, share=ROUND)
     for number in range(99):
         event, book = ending(number, untradable="closed")
         watched.watch(event, [book])
 
-    seen = [each for _ in range(ROUND) for each in watched.look(START, share=ROUND)]
+    seen = [each for turn in a_round(watched, 1) for each in turn]
 
     assert {each.subject for each in seen} == {"e99"}
 
@@ -104,7 +140,7 @@ def test_without_a_rule_nothing_is_looked_at():
     watched = endings(3)
     watched.rules = ()
 
-    assert [watched.look(START, share=ROUND) for _ in range(ROUND)] == [[]] * ROUND
+    assert a_round(watched) == [[]] * ROUND
 
 
 # --- what is told --------------------------------------------------------------------

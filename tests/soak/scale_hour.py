@@ -53,7 +53,7 @@ PARTS: Final = ("web", "stream", "stream2", "worker", "worker2", "beat")
 SHARDS: Final = 2
 SAMPLE_SECONDS: Final = 10.0
 SETTLE_SECONDS: Final = 30.0  # after both shards are at work, before signals are compared
-PAGES: Final = ("/", "/signals/", "/markets/", "/execution/", "/health/", "/metrics",
+PAGES: Final = ("/", "/signals/", "/markets/", "/intents/", "/health/", "/metrics",
                 "/api/healthz", "/api/v1/signals")  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class Trader(Person):
 
     def trade(self) -> None:
         """Order the newest open P1 that was not tried yet, and approve the order."""
-        status, text = self.get("/api/v1/signals?level=P1&status=OPEN&limit=20")
+        status, text = self.get("/api/v1/signals?level=P1&status=OPEN")
         rows = json.loads(text)["results"] if status == 200 else []
         new = [row["id"] for row in rows if row["id"] not in self.tried]
         self.answers[f"signals {status}"] += 1
@@ -174,9 +174,10 @@ def run(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         desk = stack.enter_context(Desk.up(home, parts=PARTS, **settings_of(venue)))
         hour = Hour(desk, venue, venue_pid(), out)
         begun = at_work(hour)
-        (home / "span.json").write_text(json.dumps({"since": begun}))
         started, held = hour.pids(), hour.holders()
         hour.work(given.minutes)
+        span = {"since": begun, "until": time.time_ns()}
+        (home / "span.json").write_text(json.dumps(span))
         result = figures(hour, given) | {"settled_after": begun}
         result["moved_shards"] = [held, hour.holders()] if held != hour.holders() else []
         result["replaced"] = [k for k, pid in hour.pids().items() if pid != started[k]]
