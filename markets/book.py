@@ -60,8 +60,6 @@ class _Touched:
         "asks",
         "bid",
         "bids",
-        "changed",
-        "changes",
         "cost",
         "evaluable",
         "gain",
@@ -98,6 +96,8 @@ class Book(_Touched):
     """
 
     __slots__ = (
+        "changed",
+        "changes",
         "condition_id",
         "conn",
         "doubt",
@@ -135,7 +135,7 @@ class Book(_Touched):
         self.last_trade_price = ""
         self.received = 0  # unix ns of the last frame that moved its top or state
         self.state_note = "awaiting"  # "" while deltas may be applied
-        self.changes = 0  # how often anything in it changed
+        self.changes = 0  # how often anything in it changed, while it is `hot`
         self.changed = 0  # the one price of outcome 0 that the last change concerned; 0: several
         self.evaluable = False  # `state` is fresh
         self.split = False  # the last frame spoke of a touch we do not hold
@@ -341,8 +341,9 @@ class Book(_Touched):
                     best_bid = max(self.bids, default=NO_BID)
         if change is None:
             return False
-        self.changes += 1
-        self.changed = price if len(entries) == 1 else 0
+        if self.hot:
+            self.changes += 1
+            self.changed = price if len(entries) == 1 else 0
         # Every frame of a same-millisecond batch states the touch after the whole batch.
         bid, ask = best_bid, best_ask
         if token is not self.token0:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.db.models import Count
+from django.db.models import Count, Max
 
 from alerts import troubles
 from alerts.models import Trouble
@@ -22,13 +22,19 @@ def watch(*, at: datetime) -> None:
     """Tell once when a connection breaks too often, and once when none has for a while."""
     open_trouble = Trouble.objects.filter(component=FEED, ended_at=None).first()
     if open_trouble is None:
-        most = _most_breaks(since=at - WITHIN)
+        most = _most_breaks(since=max(at - WITHIN, _calm_since()))
         if most > MOST:
             minutes = WITHIN // timedelta(minutes=1)
             text = f"A connection to the venue broke {most} times in {minutes} minutes."
             troubles.begin(FEED, "feed.flapping", at=at, text=text)
     elif not _most_breaks(since=at - CALM):
         troubles.end(open_trouble, "feed.steady", at=at)
+
+
+def _calm_since() -> datetime:
+    """Return when it was over the last time: what was told then is not told again."""
+    last = Trouble.objects.filter(component=FEED).aggregate(at=Max("ended_at"))["at"]
+    return last or datetime.min.replace(tzinfo=UTC)
 
 
 def _most_breaks(*, since: datetime) -> int:

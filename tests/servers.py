@@ -55,12 +55,15 @@ def wait_for(look: Callable[[], T], *, seconds: float, what: str) -> T:
 
 
 class Postgres:
-    """A PostgreSQL of our own. It may be stopped and started again; its data stays."""
+    """A PostgreSQL of our own. It may be stopped and started again; its data stays.
 
-    def __init__(self) -> None:
+    `disk` is the folder that its home is made in, where that matters.
+    """
+
+    def __init__(self, disk: Path | None = None) -> None:
         if not POSTGRES_BIN.is_dir():
             raise CannotStart(f"PostgreSQL 15 is not installed ({POSTGRES_BIN})")
-        self.home = Path(tempfile.mkdtemp(prefix="mpx-postgres-"))
+        self.home = Path(tempfile.mkdtemp(prefix="mpx-postgres-", dir=disk))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._as_user = _postgres_user()

@@ -31,6 +31,7 @@ from mpx_site.portal import health_table
 from mpx_site.portal.desk import Desk
 from signals.live import Live
 from signals.sources import Clock, Venue
+from signals.writer import Writer
 from tests.faults.proxy import proxied
 from tests.servers import wait_for
 from tests.venue import VenueClient, mock_venue
@@ -46,10 +47,12 @@ def data_seconds(live: Live) -> float:
     return time.time() - told / 1_000
 
 
-async def follow(venue: VenueClient, port: int, act: Callable[[Live], None]) -> None:
+async def follow(
+    venue: VenueClient, port: int, act: Callable[[Live], None], *, writer: Writer | None = None
+) -> None:
     """Run the live path on a venue behind a port until `act` is done."""
     clock, stop = Clock(), asyncio.Event()
-    live = Live((), clock=clock, writer=None)
+    live = Live((), clock=clock, writer=writer)
     url, ws_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws/market"
     async with VenueHttp(gamma_url=venue.url, clob_url=venue.url) as http:
         pages = [body async for body in Gamma(http).event_pages()]

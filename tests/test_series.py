@@ -363,6 +363,7 @@ def test_levels_followed_change_by_change_tilt_as_those_of_a_book_that_is_read_a
     rng = random.Random(3)
     book, definition = Book(market_terms(0)), rule(TILT).definition
     show(book, 4_000, 4_200)
+    book.hot = 1  # as a series has it that looks below the touch
     along = ImbalanceTracker(market_terms(0), definition)
     along.touched(book, START)
     told = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -180,25 +181,37 @@ def test_k1_stream_whose_clock_is_wrong_is_told_and_no_age_is_negative(
     desk.kill("stream")
     desk.start("stream", FAKETIME, "-m", "-f", shift)
     begun = time.monotonic()
-    behind = shift.startswith("-")
+    heard = len(desk.bot.texts)
     ages: list[float] = []
 
-    def silent() -> bool:
+    def found_wrong() -> bool:
         found = desk.health()
-        ages.extend(
-            each["age_seconds"]
-            for each in found.get("components", {}).values()
-            if each["age_seconds"] is not None
-        )
-        return "stream" in found.get("silent", [])
+        parts = found.get("components", {})
+        ages.extend(part["age_seconds"] for part in parts.values() if part["age_seconds"])
+        return parts.get(f"clock:{socket.gethostname()}"[:40], {}).get("state") == "stale"
 
-    told = seconds_until(silent, within=45 if behind else 20, since=begun)
+    def alerts(words: str) -> list[str]:
+        return [text for text in desk.bot.texts[heard:] if words in text]
+
+    told = seconds_until(found_wrong, within=BOUND, since=begun)
+    alert = seconds_until(lambda: bool(alerts("clock is wrong")), within=BOUND, since=begun)
+    (ahead,) = desk.metric("mpx_clock_ahead_seconds").values()
+    seen = manage("doctor", "--only", "clock_stream", env=desk.env)
+    time.sleep(20)  # in which it judges the others, and the worker judges it
     alive = desk.is_alive("stream")
     desk.kill("stream")
     desk.start("stream")
-    tell(row="K1", shift=shift, told=told, least_age=min(ages))
+    right = seconds_until(
+        lambda: bool(alerts("clock is right")), within=BOUND + BACK, since=time.monotonic()
+    )
+    silent = [text for text in alerts("is silent") if "component: stream" not in text]
+    tell(row="K1", shift=shift, told=told, alert=alert, ahead=ahead, right=right,
+         least_age=min(ages))  # fmt: skip
 
     assert alive, desk.log("stream")
     assert min(ages) >= 0
-    if behind:
-        assert told is not None  # its signs of life are 90 s old: nothing of it is trusted
+    assert told is not None and alert is not None and right is not None
+    assert abs(ahead - int(shift[:-1])) < 10
+    assert seen.returncode == 1 and "the database" in seen.stdout
+    assert len(alerts("clock is wrong")) == len(alerts("clock is right")) == 1
+    assert not silent, silent  # its wrong clock makes nobody else silent

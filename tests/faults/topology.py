@@ -115,9 +115,17 @@ class Desk:
 
     @classmethod
     @contextmanager
-    def up(cls, home: Path, *, parts: Sequence[str] = PROGRAMS, **more: str) -> Iterator[Desk]:
+    def up(
+        cls,
+        home: Path,
+        *,
+        parts: Sequence[str] = PROGRAMS,
+        disk: Path | None = None,
+        **more: str,
+    ) -> Iterator[Desk]:
+        """Start the parts; `disk` is where the database keeps its data."""
         with contextlib.ExitStack() as stack:
-            postgres = Postgres().start()
+            postgres = Postgres(disk).start()
             stack.callback(postgres.remove)
             redis = Redis().start()
             stack.callback(redis.stop)
