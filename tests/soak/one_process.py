@@ -44,6 +44,7 @@ import sys
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -228,21 +229,23 @@ def moved(
     return pairs, alone, [each for rest in waiting.values() for each in rest]
 
 
-def each_alone(shards: list[Shard], told: dict[str, Signals]) -> list[dict[str, Any]]:
-    """Compare each shard's frames, replayed alone, with what it stored."""
-    rows = []
-    for number, shard in enumerate(shards):
-        found = run(shard.noted(), shard.pipeline())
-        kept = told.get(f"stream-{number}", {})
-        ours = {k: v for k, v in kept.items() if v.opened_at >= shard.begun_at - 1_000}
-        wrong = differing(ours, found)
-        rows.append(
-            {"stream": f"stream-{number}", "sessions": shard.sessions, "frames": shard.frames,
-             "stored": len(ours), "replayed": len(found), "of_a_session_before":
-             len(kept) - len(ours), "differences": len(wrong), "lag_ms": quantiles(shard.lags),
-             "shown": shown(wrong)}
-        )  # fmt: skip
-    return rows
+def alone(shard: Shard, told: dict[str, Signals], *, number: int) -> dict[str, Any]:
+    """Compare a shard's frames, replayed alone, with what it stored."""
+    found = run(shard.noted(), shard.pipeline())
+    kept = told.get(f"stream-{number}", {})
+    ours = {k: v for k, v in kept.items() if v.opened_at >= shard.begun_at - 1_000}
+    wrong = differing(ours, found)
+    return {
+        "stream": f"stream-{number}",
+        "sessions": shard.sessions,
+        "frames": shard.frames,
+        "stored": len(ours),
+        "replayed": len(found),
+        "of_a_session_before": len(kept) - len(ours),
+        "differences": len(wrong),
+        "lag_ms": quantiles(shard.lags),
+        "shown": shown(wrong),
+    }
 
 
 def together(
@@ -314,7 +317,10 @@ def main(home: Path) -> int:
     span = json.loads((home / "span.json").read_text())
     folders = sorted((home / "kept").glob("shard-*"))
     shards = [Shard(folder, since=span["since"]) for folder in folders]
-    result = {"alone": each_alone(shards, told), "together": together(shards, told, **span)}
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        one = pool.submit(together, shards, told, **span)
+        each = [pool.submit(alone, shard, told, number=n) for n, shard in enumerate(shards)]
+        result = {"alone": [row.result() for row in each], "together": one.result()}
     result["told_by_others"] = {k: len(v) for k, v in told.items() if not k.startswith("stream-")}
     (home / "compared.json").write_text(json.dumps(result, indent=1))
     wrong = [*(row["differences"] for row in result["alone"]), result["together"]["differences"]]
