@@ -218,8 +218,8 @@ def at_work(hour: Hour) -> int:
     """Wait until each process has one shard and knows its books; return from when on it counts."""
 
     def each_has_one() -> bool:
-        holders = hour.holders()
-        return len(holders) == SHARDS == len({each.split(":")[1] for each in holders.values()})
+        holders = [each.split(":") for each in hour.holders().values() if each]
+        return len(holders) == SHARDS == len({pid for _, pid, _ in holders})
 
     def known() -> bool:
         beats = hour.moment()["beats"]
