@@ -57,6 +57,12 @@ def shards_watched() -> dict[str, timedelta]:
     return {part: LIMITS[name] for name in SHARED for part in part_names(name, shards)}
 
 
+def runs_always(component: str) -> bool:
+    """Say whether the age of a heartbeat means anything: the replay check's is an hour at times."""
+    whole = component.rpartition("-")[0]
+    return component == WATCHDOG or component in LIMITS or whole in SHARED
+
+
 def bot_is_set_up() -> bool:
     """Say whether people are to be able to send commands by Telegram."""
     return bool(settings.TELEGRAM_ENABLED and settings.TELEGRAM_BOT_TOKEN)

@@ -52,7 +52,11 @@ def healed(gaps: Iterable[HealedGap], *, stream: str = STREAM) -> None:
 
 
 def not_running(since: datetime, until: datetime, *, books: int, stream: str = STREAM) -> None:
-    """Store a time in which a stream did not run, from its last sign of life to known books."""
+    """Store a time in which a stream did not run, from its last sign of life to known books.
+
+    A last sign from the future, of a clock that was ahead, tells nothing of how long that was.
+    """
+    since = min(since, until)
     gap = Gap(
         kind=Gap.Kind.CONNECTION,
         subject=stream,

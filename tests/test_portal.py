@@ -341,13 +341,15 @@ def test_empty_stream_says_stale_filtered_or_calm(viewer: Client) -> None:
 
 def test_health_shows_each_component_and_the_one_never_seen(viewer: Client) -> None:
     now = timezone.now()
-    cast.beat(at=now - timedelta(seconds=70), component="jobs")
+    cast.beat(at=now - timedelta(seconds=70), component="worker")
+    cast.beat(at=now - timedelta(minutes=50), component="replay")  # it runs once an hour
 
     page = viewer.get("/").content.decode()
     card = text_of(HttpResponse(page[page.index('id="health"') : page.index('id="market-list"')]))
 
     assert "stream □ NO DATA never seen" in card
-    assert "jobs ■ STALE 1 min 10 s" in card
+    assert "worker ■ STALE 1 min 10 s" in card
+    assert "replay" not in card
 
 
 def test_home_takes_the_same_queries_for_many_rows(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alerts.models import Heartbeat
+from markets import gap_rows
 from markets.gap_rows import NOT_RUNNING
 from markets.models import Gap
 from signals.writer import Batch, Writer
@@ -44,3 +45,13 @@ def test_gap_is_from_the_last_beat_until_books_are_fresh_and_told_once() -> None
     assert (gap.opened_at, gap.books, gap.ending) == (last, 3, "HEALED")
     assert gap.healed_at is not None
     assert datetime.now(UTC) - gap.healed_at < timedelta(seconds=30)
+
+
+def test_last_beat_from_the_future_stops_no_beat_after_it() -> None:
+    """The process before had a clock that was ahead."""
+    now = datetime.now(UTC)
+
+    gap_rows.not_running(now + timedelta(seconds=90), now, books=3)
+
+    gap = Gap.objects.get()
+    assert (gap.reason, gap.healing_seconds, gap.opened_at) == (NOT_RUNNING, 0, now)

@@ -62,7 +62,7 @@ def status(*, at: datetime) -> Words:
     desk = Desk(at=at)
     lines = [
         f"Feed: {_pulse(desk.data, desk.source)}",
-        f"Parts: {', '.join(_part(pulse) for pulse in desk.pulses)}",
+        f"Parts: {', '.join(_part(pulse) for pulse in desk.parts)}",
         f"Kill switch: {f'ON, {quoted(desk.kill.reason)}' if desk.kill.tripped else 'off'}",
         *(_used(limit) for limit in standing(at=at).limits if limit.used is not None),
         f"Orders: {desk.waiting} wait for approval, {_at_venue()} at the paper venue",

@@ -15,6 +15,7 @@ from django.utils import timezone
 from alerts import feedlog, voices
 from alerts.feedlog import Place
 from alerts.models import Heartbeat, OutboxEntry
+from alerts.watchdog import runs_always
 from execution.models import OrderIntent
 from markets.models import Quarantine
 from mpx_site.portal.pictures import Bar, bars
@@ -107,6 +108,11 @@ class Desk:
         beats = {beat.component: beat for beat in Heartbeat.objects.order_by("component")}
         names = [STREAM, *(name for name in beats if name != STREAM)]
         return tuple(self._pulse(name, beats.get(name)) for name in names)
+
+    @property
+    def parts(self) -> tuple[Pulse, ...]:
+        """Return the pulses of what runs all the time: of the others the age says nothing."""
+        return tuple(each for each in self.pulses if runs_always(each.component))
 
     @cached_property
     def data(self) -> Pulse:
