@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 from celery import shared_task
 from django.utils import timezone
@@ -12,30 +14,45 @@ from execution.sights import DATA_LATE_SECONDS, data_age
 from markets import children, lease
 from markets.connections import drop_dead_connections
 from risk import breakers
+from risk.locking import DeskBusy
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+def _swept(sweep: Callable[[], int]) -> int:
+    """Run a sweep; what one leaves that finds the desk busy, the next does seconds later."""
+    try:
+        return sweep()
+    except DeskBusy as busy:
+        log.warning("sweep.busy", error=str(busy))
+        return 0
 
 
 @shared_task(ignore_result=True)
 def expire_intents(**_: object) -> int:
     """Expire suggestions past their deadline, give up orders that no broker answers."""
     at = timezone.now()
-    return intents.expire_due(at=at) + fills.give_up_lost(at=at)
+    return _swept(lambda: intents.expire_due(at=at) + fills.give_up_lost(at=at))
 
 
 @shared_task(ignore_result=True)
 def watch_data(**_: object) -> bool:
     """Open the global breaker while data is late, and let it be tried again after."""
     at = timezone.now()
-    return breakers.watch_data(age_seconds=data_age(at), limit_seconds=DATA_LATE_SECONDS, at=at)
+    age, late = data_age(at), DATA_LATE_SECONDS
+    return bool(_swept(lambda: breakers.watch_data(age_seconds=age, limit_seconds=late, at=at)))
 
 
 @shared_task(ignore_result=True)
 def settle_positions(**_: object) -> int:
     """Pay out what is held in markets that the venue has resolved; merge complete sets."""
     at = timezone.now()
-    positions.merge_complete(at=at)
-    return positions.settle_resolved(at=at)
+
+    def settle() -> int:
+        positions.merge_complete(at=at)
+        return positions.settle_resolved(at=at)
+
+    return _swept(settle)
 
 
 @shared_task(ignore_result=True)

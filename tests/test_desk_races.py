@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal as D
 from functools import partial
@@ -21,9 +23,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, connections
+from django.utils import timezone
 
+from alerts import journal
 from alerts.models import AuditEntry
-from execution import fills, intents
+from execution import fills, intents, tasks
 from execution.invariants import invariants
 from execution.models import Fill, OrderIntent
 from risk import killswitch, limits
@@ -384,8 +388,9 @@ def test_nothing_is_approved_or_filled_after_the_kill_switch(people, rounds):
 # --- locks and lost connections ------------------------------------------------------
 
 
-def test_long_lock_on_the_policy_is_told_within_seconds(people):
-    intent = suggestions(1, trader("dana"))[0]
+@contextmanager
+def policy_held() -> Iterator[None]:
+    """Keep the policy row from everybody else."""
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -399,17 +404,37 @@ def test_long_lock_on_the_policy_is_told_within_seconds(people):
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait(5)
-    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
 
-    with pytest.raises(DeskBusy, match="try again") as busy:
-        intents.approve(intent.pk, by=people[0], at=LATER, plan_hash=intent.plan_hash)
 
-    took = time.monotonic() - begun
-    done.set()
-    holder.join()
+def test_long_lock_on_the_policy_is_told_within_seconds(people):
+    intent = suggestions(1, trader("dana"))[0]
+
+    with policy_held():
+        begun = time.monotonic()
+        with pytest.raises(DeskBusy, match="try again") as busy:
+            intents.approve(intent.pk, by=people[0], at=LATER, plan_hash=intent.plan_hash)
+        took = time.monotonic() - begun
+
     assert 1.5 < took < 4
     assert busy.value.retry_after == 1
     assert approval(intent, people[0])().applied
+
+
+def test_a_sweep_that_finds_the_desk_busy_is_no_error(people, caplog):
+    """The next one, seconds later, does what was left."""
+    journal.beat("stream", at=timezone.now(), progress=1)
+
+    with policy_held(), caplog.at_level("WARNING"):
+        swept = tasks.watch_data.apply()
+
+    assert swept.successful()
+    (told,) = [each for each in caplog.records if "sweep.busy" in each.getMessage()]
+    assert told.levelno == logging.WARNING
 
 
 def test_connection_lost_in_the_middle_of_an_approval_leaves_nothing(people, monkeypatch):
