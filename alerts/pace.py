@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SECOND, MINUTE, HOUR = 1.05, 60.0, 3600.0
+SKEW = 5.0  # what is further ahead was stamped by a clock that was wrong, and holds up nobody
 Limits = tuple[tuple[int, float], ...]  # so many messages in so many seconds
 GROUP: Limits = ((1, SECOND), (20, MINUTE))
 # To a person: what a second allows, with room for other bots of the desk.
@@ -36,10 +37,10 @@ class Pace:
 
 def _wait(sent: Sequence[float], count: int, span: float, at: float) -> float:
     """Return how long until fewer than `count` of the messages lie within `span`."""
-    recent = [each for each in sent if each > at - span]
+    recent = [each for each in sent if at - span < each < at + SKEW]
     return recent[-count] + span - at if recent and len(recent) >= count else 0.0
 
 
 def kept(sent: Sequence[float], *, at: float) -> list[float]:
     """Return the times that still matter."""
-    return [each for each in sent if each > at - HOUR]
+    return [each for each in sent if at - HOUR < each < at + SKEW]

@@ -307,6 +307,18 @@ def _pass_of_its_own(done: list[int]) -> None:
 # --- what people asked for -----------------------------------------------------------------
 
 
+def test_stamps_of_a_clock_that_was_ahead_hold_up_nothing(telegram):
+    """A process of another time has spoken, and died with the voice in hand."""
+    ahead = AT + timedelta(seconds=90)
+    put(1)
+    assert tell(ahead) == 1
+    Voice.objects.update(held_until=ahead + delivery.LEASE)
+    put(2)
+
+    assert tell(AT) == 1
+    assert len(telegram.texts) == 2
+
+
 def test_silence_holds_back_its_scope_and_says_who_and_why(telegram):
     dana = User.objects.create_user("dana")
     until = AT + timedelta(hours=1)
