@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
-from alerts import journal, threads, trace, voices
+from alerts import clocks, journal, threads, trace, voices
 from alerts.composing import ALWAYS_TOLD, BUDGET_SPENT, Batch, batches, manner_of, portal
 from alerts.lines import line_of
 from alerts.messages import Alert, Later, Line, Message, Never, Outcome, Sent
@@ -31,7 +31,6 @@ from alerts.words import as_text, words_of
 
 log = structlog.stdlib.get_logger(__name__)
 
-AHEAD = timedelta(seconds=5)
 LONG = timedelta(minutes=2)  # what waits for longer than this, nobody sends
 LEASE = timedelta(seconds=60)
 GIVE_UP = 45.0  # seconds for one pass of a line: within the lease, whatever the far side does
@@ -79,7 +78,7 @@ def deliver(*, at: datetime, clock: Callable[[], datetime] = timezone.now) -> in
     """Make one pass of every voice; return how many rows it settled. Safe at any time, from
     anywhere: a voice that another process speaks with is left to it."""
     names = list(_due(at).order_by().values_list("voice", flat=True).distinct())
-    held = [voice for name in names if (voice := _turn(name, at)) is not None]
+    held = [voice for name in names if (voice := _turn(name)) is not None]
     try:
         return _pass(held, at, clock)
     finally:
@@ -92,12 +91,12 @@ def _due(at: datetime) -> QuerySet[OutboxEntry]:
     return due.order_by("due_at", "id")
 
 
-def _turn(name: str, at: datetime) -> Voice | None:
+def _turn(name: str) -> Voice | None:
     """Take a voice's lease; None while another process has it."""
     voices.row_of(name)
-    # No lease is longer: one that seems so was taken by a process whose clock was ahead.
-    free = Q(held_until=None) | Q(held_until__lt=at) | Q(held_until__gt=at + LEASE + AHEAD)
-    taken = Voice.objects.filter(free, name=name).update(held_until=at + LEASE)
+    now, _ = clocks.database_now()  # one clock for all who take turns: theirs may differ
+    free = Q(held_until=None) | Q(held_until__lt=now)
+    taken = Voice.objects.filter(free, name=name).update(held_until=now + LEASE)
     return Voice.objects.get(name=name) if taken else None
 
 

@@ -29,14 +29,14 @@ AWAY: Final = Trouble(
 BUSY: Final = Trouble(
     "database_busy",
     "Too many ask at once",
-    "Every connection that this process may have to the database stayed in use. Nothing was done;"
-    " the stream has connections of its own and goes on.",
+    "Every connection that this process may have to the database stayed in use."
+    " The stream has connections of its own and goes on.",
 )
 SLOW: Final = Trouble(
     "query_too_slow",
     "The database took too long",
-    "This question was given up, so that it holds up nothing else. Nothing was done. A narrower"
-    " filter or a shorter period asks for less.",
+    "This question was given up, so that it holds up nothing else. A narrower filter or a"
+    " shorter period asks for less.",
 )
 
 
