@@ -4,8 +4,8 @@ Every second a process says that it is there, renews the leases of its shards an
 is free, up to its part. A process that dies is replaced once its lease has run out. One that
 stood still or had no database finds its shard taken, and stores nothing of it any more: each
 transaction of the writer and of the paper venue proves first that the lease is still theirs
-(`markets.lease.Claim`). While the database is away nobody can take anything, so what is
-found meanwhile is told once it is back.
+(`markets.lease.Claim`). While the database is away nobody can take anything, and whoever reaches
+it first afterwards leaves the others time for theirs, so what is found meanwhile is told then.
 
 With one shard a second process waits as a spare.
 """
@@ -25,10 +25,10 @@ from typing import Final, Protocol
 
 import structlog
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from alerts import shared_beats
+from alerts.watchdog import SHARED
 from markets import lease
 from markets.models import Lease
 from markets.shard_rows import placement_now
@@ -41,6 +41,8 @@ PASS_SECONDS: Final = 1.0
 LEASE_SECONDS: Final = 5.0  # with a pass and the start of a stream under the 10 s promised
 PLACE_SECONDS: Final = 2.0  # between two looks at how events are connected
 OVER_SECONDS: Final = 5.0  # of having too many before one is handed over
+# After an outage all leases have run out: so long the others have to come back for theirs.
+STEADY_SECONDS: Final = 3.0
 SHARD: Final = "stream-shard-"
 THERE: Final = "stream-at-"
 HOW_MANY: Final = "stream-shards"  # its holder is the number that all must agree on
@@ -48,7 +50,7 @@ HOW_MANY: Final = "stream-shards"  # its holder is the number that all must agre
 
 def shards_here(shards: int) -> tuple[str, ...]:
     """Return the names of the shards that a process on this host holds now."""
-    rows = Lease.objects.filter(name__startswith=SHARD, until__gt=Now())
+    rows = Lease.objects.filter(name__in=[f"{SHARD}{n}" for n in range(shards)], until__gt=Now())
     ours = rows.filter(holder__startswith=f"{socket.gethostname()[:40]}:").values_list("name")
     names = shared_beats.part_names(STREAM, shards)
     return tuple(names[int(name.removeprefix(SHARD))] for (name,) in ours.order_by("name"))
@@ -106,6 +108,7 @@ class Sharing(threading.Thread):
         self._waited = False
         self._placement = Placement(shards, {})
         self._placed_at = float("-inf")
+        self._passed_at = self._steady_from = time.monotonic()
 
     def stop(self) -> None:
         """Ask all streams to end and hand their shards over. Join it to wait."""
@@ -127,19 +130,22 @@ class Sharing(threading.Thread):
     def _begin(self) -> None:
         lease.lay_out([*(f"{SHARD}{n}" for n in range(self._shards)), HOW_MANY])
         self._say_there()
+        self._passed_at = time.monotonic()
 
     def _pass(self) -> None:
         """Do what is due; a database that is away changes nothing about who has what."""
-        close_old_connections()
         try:
             self._look_after()
             self._say_there()
             self._renew()
             self._place()
-            if self._agreed():
+            steady = self._is_steady()
+            if self._agreed(steady=steady) and steady:
                 self._level()
         except (DatabaseError, InterfaceError) as error:
             log.warning("sharing.retry", error=str(error))
+        finally:
+            close_old_connections()  # not each thread of many shards can keep one
 
     # --- what is held ----------------------------------------------------------------
 
@@ -192,15 +198,24 @@ class Sharing(threading.Thread):
         gone = Lease.objects.filter(name__startswith=THERE)
         gone.filter(until__lt=Now() - timedelta(minutes=1)).delete()
 
-    def _agreed(self) -> bool:
+    def _agreed(self, *, steady: bool) -> bool:
         """Say whether all processes cut the venue into as many shards as we do."""
-        row = Lease.objects.filter(pk=HOW_MANY)
-        ours = row.filter(Q(holder=str(self._shards)) | Q(until__lte=Now()))
+        ours = Lease.objects.filter(pk=HOW_MANY, holder=str(self._shards))
+        if steady:
+            ours |= Lease.objects.filter(pk=HOW_MANY, until__lte=Now())
         until = Now() + timedelta(seconds=LEASE_SECONDS)
         agreed = ours.update(holder=str(self._shards), until=until) == 1
         if not agreed:
             self._wait("others run with another MPX_STREAM_SHARDS")
         return agreed
+
+    def _is_steady(self) -> bool:
+        """Say whether our passes have come one after the other lately, as those of others will."""
+        now = time.monotonic()
+        if now - self._passed_at > STEADY_SECONDS:
+            self._steady_from = now + STEADY_SECONDS
+        self._passed_at = now
+        return now >= self._steady_from
 
     def _level(self) -> None:
         """Take a free shard if we have less than our part; hand one over if we have more."""
@@ -235,7 +250,8 @@ class Sharing(threading.Thread):
             self._open(number, claim)
 
     def _open(self, number: int, claim: lease.Claim) -> None:
-        shared_beats.forget_others(STREAM, self._shards)
+        for component in SHARED:
+            shared_beats.forget_others(component, self._shards)
         share = Share(number, claim, self._placement)
         held = self._held[number] = _Held(share, self._make(share))
         held.stream.start()

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection, transaction
@@ -22,7 +23,7 @@ from markets.lease import Claim, LeaseLost
 from markets.models import Gap, Lease
 from markets.shards import Placement, shard_of
 from mpx_site import configuration
-from signals import polling, store
+from signals import polling, sharing, store
 from signals.models import Signal
 from signals.share import HANDOVER_SECONDS, Share
 from signals.sieve import Sieve
@@ -311,3 +312,74 @@ def test_shards_need_a_server(monkeypatch):
     with pytest.raises(ImproperlyConfigured, match="MPX_STREAM_SHARDS"):
         configuration.stream_shards({"ENGINE": "django.db.backends.sqlite3"})
     assert configuration.stream_shards({"ENGINE": configuration.POSTGRESQL}) == 2
+
+
+# --- who takes what ------------------------------------------------------------------------
+
+
+class Idle:
+    """What runs on a shard, doing nothing."""
+
+    failed = None
+
+    def __init__(self, part: Share) -> None:
+        self.part = part
+        self.runs = False
+
+    def start(self) -> None:
+        self.runs = True
+
+    def stop(self) -> None:
+        self.runs = False
+
+    def is_alive(self) -> bool:
+        return self.runs
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    told = SimpleNamespace(now=1_000.0, monotonic=lambda: told.now)
+    monkeypatch.setattr(sharing, "time", told)
+    return told
+
+
+def holders() -> dict[str, str]:
+    rows = Lease.objects.filter(name__startswith=sharing.SHARD).exclude(holder="")
+    return dict(rows.values_list("name", "holder"))
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_who_comes_first_after_an_outage_leaves_the_others_theirs(clock, two_shards):
+    """All leases have run out by then; and a shard taken would be what it found, lost."""
+    first, second = sharing.Sharing(2, Idle), sharing.Sharing(2, Idle)
+    for each in (first, second):
+        each._begin()
+    for each in (first, second):
+        each._pass()
+    before = holders()
+    assert len(before) == 2
+
+    Lease.objects.update(until=timezone.now() - timedelta(seconds=1))
+    clock.now += 20
+    first._pass()
+    clock.now += 1
+    second._pass()
+
+    assert holders() == before
+    Lease.objects.exclude(holder__in=(before["stream-shard-0"], first._there)).update(
+        until=timezone.now() - timedelta(seconds=1)
+    )
+    for _ in range(4):  # the second is gone for good
+        clock.now += 1
+        first._pass()
+    assert holders()["stream-shard-1"] != before["stream-shard-1"]
+
+
+@pytest.mark.django_db
+def test_a_process_that_counts_shards_differently_knows_those_that_it_may_have(two_shards):
+    lease.lay_out([f"{sharing.SHARD}{n}" for n in range(4)])
+    for _ in range(4):
+        assert lease.claim_one([f"{sharing.SHARD}{n}" for n in range(4)], seconds=5)
+
+    assert sharing.shards_here(2) == ("stream-0", "stream-1")
