@@ -226,6 +226,7 @@ class DeskThread(threading.Thread):
         try:
             while not self._halt.wait(PASS_SECONDS):
                 self._pass()
+                close_old_connections()  # not each thread of many shards can keep one
         except BaseException as error:  # told to whoever started the thread
             self.failed = error
             log.exception("desk.failed")
@@ -233,7 +234,6 @@ class DeskThread(threading.Thread):
             connections.close_all()
 
     def _pass(self) -> None:
-        close_old_connections()
         at = self._clock()
         try:
             if not self._remembered:

@@ -63,13 +63,13 @@ class LiveVoice:
 
     def _run(self) -> None:
         while not self._halt.wait(VOICE_SECONDS):
-            close_old_connections()
             try:
                 delivery.deliver(at=timezone.now())
             except DatabaseError as error:
                 log.warning("voice.no_database", error=str(error))
             except Exception:  # whatever it is: the next pass tries again
                 log.exception("voice.failed")
+            close_old_connections()  # not each thread of many shards can keep one
         connections.close_all()
 
     def on_frame(self, t: int) -> None: ...

@@ -73,7 +73,6 @@ class LiveWatch:
         connections.close_all()
 
     def _look(self) -> None:
-        close_old_connections()
         try:
             at = clocks.look()  # ours may be wrong, and others are judged by it
             broker.look(at=at)
@@ -83,6 +82,8 @@ class LiveWatch:
         except (DatabaseError, InterfaceError) as error:
             log.warning("watch.no_database", error=str(error))
             self._lifeline.lost(at=timezone.now())
+        finally:
+            close_old_connections()  # not each thread of many shards can keep one
 
     def on_frame(self, t: int) -> None:
         """Note that rules were evaluated; measure one frame in 32, for this is the hot path."""

@@ -93,11 +93,13 @@ class _PartWatched:
 
 
 def _read_watched(following: set[str]) -> tuple[Followed, ...]:
-    close_old_connections()
-    return tuple(
-        Followed(event.event_id, tuple(market.token_ids for market in event.markets))
-        for event in watch.watched(following=following)
-    )
+    try:
+        return tuple(
+            Followed(event.event_id, tuple(market.token_ids for market in event.markets))
+            for event in watch.watched(following=following)
+        )
+    finally:
+        close_old_connections()  # whichever thread this was, it may not be asked again
 
 
 def _keeping(share: Share | None) -> Keeping | None:

@@ -122,6 +122,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         while (batch := self._queue.get()) is not None:
             self._store_all(batch)
+            close_old_connections()  # not each thread of many shards can keep one
         if self.lost:
             log.error("writer.gave_up", lost=self.lost)
         connections.close_all()
