@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 
 from alerts import delivery, journal
-from alerts.models import Manner, OutboxEntry
+from alerts.models import Manner, OutboxEntry, Voice
 from signals import store
 from tests import bot_api, hook_receiver, smtp_sink
 from tests.bot_api import Answer
@@ -235,8 +236,9 @@ def test_crash_after_an_edit_repeats_it_without_a_second_message(
     with monkeypatch.context() as crash:
         crash.setattr(delivery, "_settle", die)
         with pytest.raises(Killed):
-            delivery._pass([delivery._turn("telegram", at)], at, lambda: at)
+            delivery._pass([delivery._turn("telegram")], at, lambda: at)
     telegram.answers.append(Answer(400, "Bad Request: message is not modified"))
+    Voice.objects.update(held_until=F("held_until") - timedelta(seconds=61))
 
     tell(90)
 
