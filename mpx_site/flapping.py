@@ -38,7 +38,10 @@ def _calm_since() -> datetime:
 
 
 def _most_breaks(*, since: datetime) -> int:
-    """Return how often the connection broke that did so most often; a restart is no break."""
+    """Return how often the connection broke that did so most often; a restart is no break.
+
+    Each shard counts its connections from 0.
+    """
     breaks = Gap.objects.filter(kind=Gap.Kind.CONNECTION, opened_at__gt=since)
-    counted = breaks.exclude(reason=NOT_RUNNING).values("subject").annotate(n=Count("id"))
+    counted = breaks.exclude(reason=NOT_RUNNING).values("stream", "subject").annotate(n=Count("id"))
     return max((row["n"] for row in counted), default=0)

@@ -13,6 +13,9 @@ from django.utils import timezone
 
 from alerts import clocks
 from alerts.models import AuditEntry, OutboxEntry, Trouble
+from markets import gap_rows
+from markets.frames import unix_ns
+from markets.gaps import Break
 from markets.models import Gap
 from mpx_site import doctor_parts, flapping, health
 from signals.live import Live
@@ -60,6 +63,26 @@ def test_connection_that_breaks_again_and_again_is_one_alert_and_its_calm_anothe
 
     assert (told("feed.flapping"), told("feed.steady")) == (1, 1)
     assert AuditEntry.objects.filter(kind="feed.flapping").count() == 1
+
+
+@pytest.mark.django_db
+def test_connections_of_the_same_number_in_two_shards_are_two() -> None:
+    at = timezone.now()
+
+    def cut(stream: str, times: int) -> None:
+        for minute in range(times):
+            opened_at = unix_ns(at - timedelta(minutes=1 + minute))
+            gap_rows.opened([Break("connection", "0", stream, opened_at, ())], stream=stream)
+
+    for stream, second in (("stream-0", 0), ("stream-1", 1)):
+        at += timedelta(seconds=second)
+        cut(stream, flapping.MOST)
+    flapping.watch(at=at)
+    assert told("feed.flapping") == 0
+    at += timedelta(seconds=1)
+    cut("stream-1", 1)
+    flapping.watch(at=at)
+    assert told("feed.flapping") == 1
 
 
 @pytest.mark.postgres(only=True)
