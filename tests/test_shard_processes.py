@@ -157,7 +157,7 @@ def pair(fleet: Fleet, start: Callable[..., subprocess.Popen[bytes]]) -> Any:
 def expect_another(fleet: Fleet) -> None:
     """Say for another process that it is there, so that the first one leaves it its part."""
     fleet.run(
-        "insert into markets_lease (name, holder, until) values (%s, '', now() + interval '20 s')",
+        "insert into markets_lease (name, holder, until) values (%s, '', now() + interval '60 s')",
         f"{THERE}another",
     )
 
