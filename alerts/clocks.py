@@ -64,8 +64,17 @@ def look() -> datetime:
         name = f"{PREFIX}{clock.machine}"[:LONGEST]
         journal.beat(name, at=at, progress=0, ahead_seconds=round(ahead.total_seconds(), 3))
         _tell(clock, name, at)
-        Heartbeat.objects.filter(component__startswith=PREFIX, at__lt=at - KEPT).delete()
+        forget(at=at)
     return at
+
+
+def forget(*, at: datetime) -> None:
+    """Let go of machines that are not there any more, and of the trouble that they were in."""
+    gone = Heartbeat.objects.filter(component__startswith=PREFIX, at__lt=at - KEPT)
+    names = list(gone.values_list("component", flat=True))
+    for trouble in Trouble.objects.filter(component__in=names, ended_at=None):
+        troubles.end(trouble, "clock.gone", at=at)
+    Heartbeat.objects.filter(component__in=names, at__lt=at - KEPT).delete()
 
 
 def known(beats: Iterable[Heartbeat], *, at: datetime) -> tuple[Clock, ...]:

@@ -29,6 +29,7 @@ HEADLINES = {
     "component.back": "A part of the desk is back",
     "clock.wrong": "A clock is wrong",
     "clock.right": "The clock is right again",
+    "clock.gone": "The machine with the wrong clock is gone",
     "feed.flapping": "The venue's connection keeps breaking",
     "feed.steady": "The venue's connection holds again",
     "test": "Test",

@@ -11,8 +11,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from alerts import clocks
-from alerts.models import AuditEntry, OutboxEntry, Trouble
+from alerts import clocks, journal, troubles
+from alerts.models import AuditEntry, Heartbeat, OutboxEntry, Trouble
 from markets import gap_rows
 from markets.frames import unix_ns
 from markets.gaps import Break
@@ -26,6 +26,7 @@ from tests.test_quiet_or_dead import follow, fresh_books
 from tests.venue import mock_venue
 
 real_now = timezone.now
+SECOND = timedelta(seconds=1)
 
 
 def told(kind: str) -> int:
@@ -118,3 +119,18 @@ def test_stream_whose_clock_is_wrong_is_told_once_and_judges_others_by_the_datab
     assert told("clock.right") == 1
     assert not Trouble.objects.filter(ended_at=None).exists()
     assert doctor_parts.clocks_of_streams().state == "ok"
+
+
+@pytest.mark.django_db
+def test_machine_that_is_gone_takes_its_wrong_clock_with_it() -> None:
+    at = timezone.now()
+    for machine, age in (("old", clocks.KEPT + SECOND), ("here", SECOND)):
+        journal.beat(f"{clocks.PREFIX}{machine}", at=at - age, progress=0, ahead_seconds=90.0)
+        troubles.begin(f"{clocks.PREFIX}{machine}", "clock.wrong", at=at - age, text="ahead")
+
+    clocks.forget(at=at)
+    clocks.forget(at=at)
+
+    assert told("clock.gone") == 1
+    assert [each.component for each in Trouble.objects.filter(ended_at=None)] == ["clock:here"]
+    assert [each.component for each in Heartbeat.objects.all()] == ["clock:here"]
