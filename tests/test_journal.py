@@ -108,6 +108,21 @@ def test_database_itself_refuses_to_change_the_chain(transactional_db, act):
     assert journal.verify() == 1
 
 
+def test_entry_that_is_written_during_the_check_is_no_break(chain):
+    def write_before_the_head_is_read(execute, sql, params, many, context):
+        if sql.startswith("SELECT") and "alerts_audithead" in sql and not written:
+            written.append(True)
+            with transaction.atomic():
+                record(LAST + 1)
+        return execute(sql, params, many, context)
+
+    written: list[bool] = []
+    with connection.execute_wrapper(write_before_the_head_is_read):
+        assert journal.verify_head() == LAST + 1
+
+    assert written
+
+
 def test_cut_tail_shows_only_in_the_length(chain):
     """No chain can tell by itself; whoever noted its length elsewhere can."""
     forger.remove(LAST)

@@ -65,9 +65,10 @@ from signals.management.commands.replay import changes_of, rules_of  # noqa: E40
 from signals.pipeline import Pipeline  # noqa: E402
 
 SECOND: Final = 1_000_000_000
-NEAR_SECONDS: Final = 1.0  # one sweep
+NEAR_SECONDS: Final = 1.1  # one sweep, and what the first frame after it takes to come
 AT_ONCE: Final = frozenset({"dutch_book"})  # detectors that only frames move
 STAMP: Final = re.compile(rb'"timestamp":"(\d{13})"')
+CHANGE: Final = b'"event_type":"price_change"'  # a snapshot has the time of its last change
 LAG_OF: Final = 10  # of every so many frames the lag is read
 SHOWN: Final = 50  # differences that are written out
 
@@ -116,7 +117,12 @@ def told_by(change: SignalChange) -> Told:
 
 def run(frames: Iterable[Frame], pipeline: Pipeline) -> Signals:
     """Run frames through a pipeline to their end."""
-    return {change.key: told_by(change) for change in changes_of(pipeline, iter(frames))}
+    found: Signals = {}
+    for change in changes_of(pipeline, iter(frames)):
+        told = told_by(change)
+        first = found.get(told.key, told)  # the database keeps the markets that it opened with
+        found[told.key] = replace(told, markets=first.markets)
+    return found
 
 
 class Shard:
@@ -159,7 +165,7 @@ class Shard:
             yield frame
 
     def _note_lag(self, frame: Frame) -> None:
-        if frame.ch == "ws" and frame.req is None and (stamp := STAMP.search(frame.body)):
+        if CHANGE in frame.body and (stamp := STAMP.search(frame.body)):
             self.lags.append(frame.t / 1e6 - int(stamp[1]))
 
 
@@ -280,8 +286,8 @@ def together(
         "not_priced_across_shards": len(not_priced),
         "differences": len(only_several) + len(only_one),
         "differences_by_rule": dict(Counter(each.rule for each in (*only_several, *only_one))),
-        "only_several": [asdict(each) for each in only_several[:SHOWN]],
-        "only_one": [asdict(each) for each in only_one[:SHOWN]],
+        "only_several": [asdict(each) for each in only_several],
+        "only_one": [asdict(each) for each in only_one],
     }
 
 
