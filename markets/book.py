@@ -22,7 +22,7 @@ NO_BID = 0
 NO_ASK = PRICE_ONE
 MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
-MAX_KNOWN_SIZES = 65_536  # some 10 MB
+MAX_KNOWN_SIZES = 8_192  # some 1 MB
 LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 
 # Prices in 1e-4 USD, what most markets use first: made in this order, the few texts and numbers

@@ -48,7 +48,7 @@ class Desk:
             assert self.process.poll() is None, "".join(self.errors)
             return accepts(self.port)
 
-        wait_for(served, seconds=30, what="the portal")
+        wait_for(served, seconds=60, what="the portal")
 
     def get(self, path: str) -> tuple[int, str]:
         try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
+from django.db.models import Q
+
 from execution import intents
 from execution.models import IdempotencyKey, OrderIntent
 from mpx_site.bot.models import ShownOrder, TelegramLink
@@ -60,7 +62,8 @@ def taken(nonce: str, *, link: TelegramLink, chat: int, update: int, at: datetim
         return shown
     if shown.used_by is None and shown.is_over(at):
         raise Unusable(OVER)
-    if not ShownOrder.objects.filter(pk=shown.pk, used_by=None).update(used_by=update):
+    free = Q(used_by=None) | Q(used_by=update)  # another reader may have just taken the same update
+    if not ShownOrder.objects.filter(free, pk=shown.pk).update(used_by=update):
         raise Unusable("This button was used already.")
     return shown
 
