@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any, Literal
 
 from markets.fills import PRICE_ONE, SIZE_ONE, Ladder
@@ -22,7 +21,6 @@ NO_BID = 0
 NO_ASK = PRICE_ONE
 MAX_WAITING = 500  # changes kept for a snapshot that is under way
 MAX_SIZE = 1e12  # shares; far above all money there is
-MAX_KNOWN_SIZES = 8_192  # some 1 MB
 LEAST_SIZE = 1 / SIZE_ONE  # shares; a level of less is none
 
 # Prices in 1e-4 USD, what most markets use first: made in this order, the few texts and numbers
@@ -438,7 +436,6 @@ class Book(_Touched):
         )
 
 
-@lru_cache(maxsize=MAX_KNOWN_SIZES)  # a level that did not change is read again at every walk
 def size_units(size: str) -> int:
     """Return a size in 1e-6 shares (sizes have at most 6 decimals; floats carry them exactly)."""
     return round(float(size) * SIZE_ONE)
