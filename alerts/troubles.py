@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -15,7 +16,7 @@ def begin(component: str, kind: str, *, at: datetime, text: str) -> bool:
     try:
         with transaction.atomic():
             trouble = Trouble.objects.create(component=component, since=at)
-            _tell(kind, trouble, at, {"text": text})
+            tell(kind, trouble, at, {"text": text})
     except IntegrityError:
         return False  # another process has just told it
     return True
@@ -26,11 +27,12 @@ def end(trouble: Trouble, kind: str, *, at: datetime) -> bool:
     with transaction.atomic():
         if not Trouble.objects.filter(pk=trouble.pk, ended_at=None).update(ended_at=at):
             return False
-        _tell(kind, trouble, at, {"seconds": round((at - trouble.since).total_seconds())})
+        tell(kind, trouble, at, {"seconds": round((at - trouble.since).total_seconds())})
     return True
 
 
-def _tell(kind: str, trouble: Trouble, at: datetime, facts: dict[str, object]) -> None:
+def tell(kind: str, trouble: Trouble, at: datetime, facts: Mapping[str, object]) -> None:
+    """Write a trouble's beginning or end into the journal and the outbox."""
     told = {
         "component": trouble.component,
         "since": trouble.since.isoformat(timespec="seconds"),

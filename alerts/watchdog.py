@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
 
-from alerts import journal
+from alerts import journal, troubles
 from alerts.models import Heartbeat, Trouble
 from alerts.shared_beats import missed_parts, part_names
 
@@ -140,17 +140,11 @@ def _end(trouble: Trouble, beat: Heartbeat, at: datetime) -> list[Trouble]:
 
 
 def tell(kind: str, trouble: Trouble, at: datetime) -> None:
-    """Write a trouble's beginning or end into the journal and the outbox."""
+    """Tell of a silence or its end, with how long it was and which shards are missed."""
     end = trouble.ended_at or at
-    told = {
-        "component": trouble.component,
-        "since": trouble.since.isoformat(timespec="seconds"),
-        "seconds": round((end - trouble.since).total_seconds()),
-    }
+    facts: dict[str, object] = {"seconds": round((end - trouble.since).total_seconds())}
     if trouble.component in SHARED and trouble.ended_at is None:
         limit, shards = LIMITS[trouble.component], settings.MPX_STREAM_SHARDS
         missed = missed_parts(trouble.component, shards, at=at, within=limit)
-        told |= {"shards": ", ".join(missed)} if missed else {}
-    subject = f"component:{trouble.component}"
-    journal.record(kind=kind, subject=subject, data=told, at=at)
-    journal.alert(key=f"{subject}:{trouble.pk}:{kind}", kind=kind, payload=told, at=at)
+        facts |= {"shards": ", ".join(missed)} if missed else {}
+    troubles.tell(kind, trouble, at, facts)

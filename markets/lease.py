@@ -133,5 +133,10 @@ def lay_out(names: Iterable[str]) -> None:
     )
 
 
+def of_this_host() -> str:
+    """Return what the name of every holder on this host begins with."""
+    return f"{socket.gethostname()[:40]}:"
+
+
 def _somebody() -> str:
-    return f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+    return f"{of_this_host()}{os.getpid()}:{secrets.token_hex(4)}"

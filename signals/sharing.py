@@ -51,7 +51,7 @@ HOW_MANY: Final = "stream-shards"  # its holder is the number that all must agre
 def shards_here(shards: int) -> tuple[str, ...]:
     """Return the names of the shards that a process on this host holds now."""
     rows = Lease.objects.filter(name__in=[f"{SHARD}{n}" for n in range(shards)], until__gt=Now())
-    ours = rows.filter(holder__startswith=f"{socket.gethostname()[:40]}:").values_list("name")
+    ours = rows.filter(holder__startswith=lease.of_this_host()).values_list("name")
     names = shared_beats.part_names(STREAM, shards)
     return tuple(names[int(name.removeprefix(SHARD))] for (name,) in ours.order_by("name"))
 

@@ -63,6 +63,7 @@ from rules.house import is_ours  # noqa: E402
 from signals.episodes import SignalChange  # noqa: E402
 from signals.management.commands.replay import changes_of, rules_of  # noqa: E402
 from signals.pipeline import Pipeline  # noqa: E402
+from tests.soak.load import quantiles  # noqa: E402
 
 SECOND: Final = 1_000_000_000
 NEAR_SECONDS: Final = 1.1  # one sweep, and what the first frame after it takes to come
@@ -302,20 +303,6 @@ def across_shards(pipeline: Pipeline, shards: int) -> Callable[[Told], bool]:
 
 def shown(wrong: list[tuple[Told | None, Told | None]]) -> list[Any]:
     return [[side and asdict(side) for side in pair] for pair in wrong[:SHOWN]]
-
-
-def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """Return how many, median, 99th percentile and the largest."""
-    ranked = sorted(values)
-    if not ranked:
-        return {"count": 0}
-    last = len(ranked) - 1
-    return {
-        "count": len(ranked),
-        "p50": round(ranked[round(last * 0.5)], 3),
-        "p99": round(ranked[round(last * 0.99)], 3),
-        "max": round(ranked[-1], 3),
-    }
 
 
 def main(home: Path) -> int:
